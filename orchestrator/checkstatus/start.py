@@ -1,0 +1,96 @@
+"""Step start: each job that was placed is started once (P4): commit the intent, act, record the execution."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from orchestrator.engines.base import Engine, StartLost
+from orchestrator.errors import EngineDown, StartRefused, StartUnknown
+from orchestrator.job import Job
+from orchestrator.process import ProcessIdentity
+from orchestrator.state import JobStatus
+from orchestrator.store.running import ended, executions_of_others, intend_start, not_started, started
+
+log = logging.getLogger(__name__)
+
+
+class Starter:
+    """Starts what was placed on one engine. Belongs to the thread of that engine."""
+
+    def __init__(self, engine: Engine, host: str, me: ProcessIdentity) -> None:
+        self._engine = engine
+        self._host = host
+        self._me = f"{host}/{me}"
+
+    def start(self, jobs: Sequence[Job]) -> bool:
+        """Start the SCHEDULED ones among `jobs`; whether one of them holds its CPU no longer.
+
+        Raises EngineDown: those that it left are tried again.
+        """
+        freed = False
+        for job in jobs:
+            if job.status != JobStatus.SCHEDULED or self._is_being_started(job):
+                continue
+            if job.starter is not None:
+                freed |= not self._resolve(job)
+            elif job.ending is not None:
+                freed |= ended(job, JobStatus(job.ending), job.ending_why)
+            else:
+                freed |= not self._start(job)
+        return freed
+
+    def _is_being_started(self, job: Job) -> bool:
+        """Tell whether another living process is about to start it. Our own intent can only be a left-over one."""
+        if job.starter is None or job.starter == self._me:
+            return False
+        host, _, process = job.starter.rpartition("/")
+        return host != self._host or ProcessIdentity.parse(process).is_alive()
+
+    def _start(self, job: Job) -> bool:
+        """Start a job; False where it holds its CPU no longer."""
+        try:
+            mark = self._engine.mark(job)
+        except StartRefused as exc:
+            return self._fail(job, str(exc))
+        intended = intend_start(job, self._me, mark)
+        if intended is None:
+            return True
+        job = intended
+        try:
+            execution = self._engine.start(job)
+        except StartRefused as exc:
+            return self._fail(job, str(exc))
+        except StartUnknown as exc:
+            log.warning("job %d (%s): a start on %s had no answer: %s", job.id, job.name, self._engine.name, exc)
+            raise EngineDown(str(exc)) from exc
+        except EngineDown as exc:
+            not_started(job, f"engine {self._engine.name} could not be reached: {exc}")
+            self._engine.forget(job)
+            raise
+        started(job, execution)
+        log.info("job %d (%s) runs on %s %s as %s", job.id, job.name, job.engine, job.cpu, execution)
+        return True
+
+    def _resolve(self, job: Job) -> bool:
+        """Find out what became of a start whose outcome nobody recorded; False where it holds its CPU no longer."""
+        try:
+            execution = self._engine.find_start(job, executions_of_others(job))
+        except StartLost as exc:
+            reason = f"whether it was started on {self._engine.name} cannot be told: {exc}"
+            if job.on_unknown != "retry":
+                return self._fail(job, reason, may_retry=False)  # it may run: `retries` are for what surely does not
+            return not not_started(job, f"{reason}; on_unknown=retry")
+        if execution is None:
+            not_started(job, f"the start did not reach {self._engine.name}")
+            self._engine.forget(job)
+            return False
+        started(job, execution)
+        log.info("job %d (%s): found running on %s as %s", job.id, job.name, job.engine, execution)
+        return True
+
+    def _fail(self, job: Job, reason: str, *, may_retry: bool = True) -> bool:
+        ended(job, JobStatus.FAILED, reason, may_retry=may_retry)
+        self._engine.forget(job)
+        log.warning("job %d (%s): %s", job.id, job.name, reason)
+        return False

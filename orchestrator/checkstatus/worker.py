@@ -1,0 +1,190 @@
+"""One engine's thread: start, check, and what is known of the engine's health. One slow engine delays no other."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from orchestrator.checkstatus.check import Checker
+from orchestrator.checkstatus.start import Starter
+from orchestrator.clock import seconds_since
+from orchestrator.doorbell import Bell
+from orchestrator.engines.base import Engine
+from orchestrator.errors import EngineDown
+from orchestrator.job import Job
+from orchestrator.process import ProcessIdentity
+from orchestrator.scheduler.schedule import KnownEngine
+from orchestrator.state import EngineState, JobStatus
+from orchestrator.store.database import StoreBusy, close_database
+from orchestrator.store.engines import set_health
+from orchestrator.store.running import is_over, jobs_on, not_started
+
+log = logging.getLogger(__name__)
+
+PROBE = 15.0  # seconds between two questions whether an idle engine is there
+FIRST_RETRY, LAST_RETRY = 1.0, 30.0  # seconds until an engine that is down is asked again
+REFRESH_PAUSE = 2.0  # seconds between two listings of an engine's jobs
+SOONEST = 0.1  # seconds: a job that has just begun is looked at this soon
+STORE_RETRY = 1.0  # seconds
+
+
+class EngineWorker(threading.Thread):
+    """Starts and checks the jobs of one engine until it is stopped.
+
+    `changed()` is called when a job has ended, a CPU is free, or the engine's state or jobs are known anew.
+    """
+
+    def __init__(self, engine: Engine, host: str, me: ProcessIdentity, changed: Callable[[], None]) -> None:
+        super().__init__(name=f"engine-{engine.name}", daemon=True)
+        self.engine = engine
+        self.state = EngineState.UNKNOWN
+        self._starter = Starter(engine, host, me)
+        self._checker = Checker(engine)
+        self._changed = changed
+        self._bell = Bell()
+        self._stopping = False
+        self._refresh_wanted = True
+        self._down: EngineDown | None = None
+        self._failures = 0
+        self._complaint = ""
+        # All due times are of the monotonic clock.
+        self._retry_due = 0.0
+        self._probe_due = 0.0
+        self._refresh_due = 0.0
+
+    def known(self) -> KnownEngine:
+        """Tell the schedule step of this engine. For any thread."""
+        return KnownEngine(
+            state=self.state, lookup=self.engine.lookup, ask=self.ask, queueing=self.engine.is_queueing()
+        )
+
+    def ask(self) -> None:
+        """Have the engine asked anew which jobs it has. For any thread."""
+        self._refresh_wanted = True
+        self._bell.ring()
+
+    def ring(self) -> None:
+        """There may be something to start or to cancel. For any thread."""
+        self._bell.ring()
+
+    def stop(self) -> None:
+        """Ask the thread to end; it does after what it is doing now. For any thread."""
+        self._stopping = True
+        self._bell.ring()
+
+    def run(self) -> None:
+        """Start and check, until `stop`."""
+        try:
+            while not self._stopping:
+                self._bell.wait(self.tick(), self.engine.wait_fds())
+        finally:
+            self.engine.close()
+            close_database()
+
+    def tick(self) -> float:
+        """Do what is due; the seconds until something is again."""
+        try:
+            jobs: Sequence[Job] = jobs_on(self.engine.name)
+            if self._checker.time_out(jobs):
+                jobs = jobs_on(self.engine.name)
+            try:
+                if time.monotonic() < self._retry_due and self._down is not None:
+                    self._do_without(jobs, self._down)
+                else:
+                    jobs = self._serve(jobs)
+            except EngineDown as exc:
+                self._fail(exc)
+                self._do_without(jobs_on(self.engine.name), exc)
+            return self._pause(jobs)
+        except StoreBusy as exc:
+            self._complain(f"the database cannot serve now: {exc}")
+        except Exception as exc:  # noqa: BLE001 - nothing restarts a thread that dies: its callers would hang for ever
+            self._complain(f"a fault of this program: {type(exc).__name__}: {exc}")
+        return STORE_RETRY
+
+    def _complain(self, what: str) -> None:
+        if what != self._complaint:
+            log.error("engine %s: %s; trying again", self.engine.name, what)
+            self._complaint = what
+
+    def _serve(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        now = time.monotonic()
+        if self.state is not EngineState.UP or (now >= self._probe_due and not jobs):
+            description = self.engine.describe()
+            self._succeed(description)
+        if self._refresh_wanted and now >= self._refresh_due:
+            self._refresh_wanted = False
+            self._refresh_due = now + REFRESH_PAUSE
+            self.engine.refresh()
+            self._changed()
+        freed = self._starter.start(jobs)
+        if any(job.status == JobStatus.SCHEDULED for job in jobs):
+            jobs = jobs_on(self.engine.name)
+        if self._checker.check(jobs):
+            freed = True
+            jobs = jobs_on(self.engine.name)
+        self._failures = 0  # only now: it may describe itself well, and fail at all else
+        if jobs:
+            self._probe_due = now + PROBE
+        if freed:
+            self._changed()
+        return jobs
+
+    def _succeed(self, description: str) -> None:
+        self._down = None
+        self._probe_due = time.monotonic() + PROBE
+        if self.state is not EngineState.UP:
+            log.info("engine %s is up: %s", self.engine.name, description)
+            self._refresh_wanted = True
+            self._set_state(EngineState.UP, None)
+
+    def _fail(self, exc: EngineDown) -> None:
+        self._down = exc
+        pause = min(LAST_RETRY, FIRST_RETRY * 2 ** min(self._failures, 30)) * random.uniform(0.75, 1.25)
+        self._failures += 1
+        self._retry_due = time.monotonic() + pause
+        if self.state is not EngineState.DOWN:
+            log.warning("engine %s is down: %s", self.engine.name, exc)
+        self._set_state(EngineState.DOWN, str(exc))
+
+    def _set_state(self, state: EngineState, reason: str | None) -> None:
+        is_new = state is not self.state
+        self.state = state
+        set_health(self.engine.name, self.engine.kind, state, reason)
+        if is_new:
+            self._changed()
+
+    def _do_without(self, jobs: Sequence[Job], down: EngineDown) -> None:
+        """While the engine is down: jobs that have not left for it go back, callers of cancelled ones are told."""
+        changed = self._checker.tell_without_engine(jobs, down)
+        for job in jobs:
+            if job.status == JobStatus.SCHEDULED and job.starter is None:
+                changed |= not_started(job, f"engine {self.engine.name} is down: {down}")
+        if changed:
+            self._changed()
+
+    def _pause(self, jobs: Sequence[Job]) -> float:
+        now = time.monotonic()
+        if self._down is not None and self._retry_due > now:
+            pause = self._retry_due - now
+        elif jobs:
+            pause = min(_look_after(job, self.engine.poll) for job in jobs)
+        else:
+            pause = self._probe_due - now
+        if self._refresh_wanted and self._down is None:
+            pause = min(pause, self._refresh_due - now)
+        for job in jobs:
+            if job.timeout is not None and job.started_tick is not None and job.ending is None:
+                pause = min(pause, job.timeout - seconds_since(job.started_tick, job.started_at or ""))
+        return max(pause, 0.01)
+
+
+def _look_after(job: Job, poll: float) -> float:
+    """Give the seconds until a job is looked at again: young ones soon, old ones every `poll`."""
+    if job.started_tick is None or job.started_at is None or is_over(job):
+        return min(1.0, poll)
+    age = seconds_since(job.started_tick, job.started_at)
+    return min(poll, max(SOONEST, age / 10))

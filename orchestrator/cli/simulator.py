@@ -1,0 +1,5 @@
+"""`orchestrator simulate-engine`."""
+
+from orchestrator.simulator.command import simulate_engine
+
+__all__ = ["simulate_engine"]

@@ -1,0 +1,331 @@
+"""The programs that run: `watch`, `schedule` and `up`, and what cron runs once. Threads, bells and signals; no steps.
+
+The main thread only waits for signals. SIGTERM and SIGINT stop the program, in under 2 s even where a thread is held
+up: whatever it was doing is gone on with at the next start. SIGHUP reads the settings anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from orchestrator.checkstatus.worker import EngineWorker
+from orchestrator.doorbell import Bell, Doorbell, ring
+from orchestrator.engines.base import make_engine
+from orchestrator.errors import OrchestratorError, SettingsError, StoreError
+from orchestrator.process import identify
+from orchestrator.scheduler.schedule import cancel_for_gone_callers, schedule
+from orchestrator.settings import Settings, load_settings
+from orchestrator.spool.claim import ignore_lease_breaks
+from orchestrator.spool.intake import Intake
+from orchestrator.spool.release import Release
+from orchestrator.spool.watch import SCHEDULE_BEAT, SpoolWatch, show_served
+from orchestrator.store.database import StoreBusy, close_database, data_version, open_database
+from orchestrator.store.engines import seed_cpus
+
+log = logging.getLogger(__name__)
+
+LOOK = 1.0  # seconds between two looks whether somebody else changed the database
+BEAT = 10.0  # seconds between two signs of life of the schedule program
+RELEASE_RETRY = 5.0  # seconds until a spool that could not serve is tried again
+SWITCH = 0.0005  # seconds until a thread that works lets another one on: ours hand small things to each other
+STOP_PATIENCE = 1.5  # seconds that threads have to end by themselves
+OPEN_PATIENCE = 20.0  # seconds that a database which somebody holds locked is waited for at the start
+DOORBELL = "schedule"  # what other processes ring at
+
+
+def this_host() -> str:
+    """Name this host, as rows of QUEUE do."""
+    return socket.gethostname()
+
+
+def ring_schedule(settings: Settings) -> None:
+    """Tell the schedule program, wherever it runs on this host, that there is something to do."""
+    ring(settings.run_dir, DOORBELL)
+
+
+class Schedule:
+    """The steps schedule, start, check and release, each in its own threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Make the engines. Raises SettingsError."""
+        self._settings = settings
+        self._host = this_host()
+        me = identify(os.getpid())
+        if me is None:
+            raise AssertionError("this process is not in /proc")
+        self._bell = Bell()
+        self._release_bell = Bell()
+        self._stopping = False
+        self._workers = {
+            name: EngineWorker(make_engine(engine, settings), self._host, me, self._changed)
+            for name, engine in settings.engines.items()
+        }
+        self._threads = [
+            threading.Thread(target=self._schedule_loop, name="schedule", daemon=True),
+            threading.Thread(target=self._release_loop, name="release", daemon=True),
+            *self._workers.values(),
+        ]
+
+    def start(self) -> None:
+        """Start all threads."""
+        seed(self._settings)
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ask all threads to end."""
+        self._stopping = True
+        for worker in self._workers.values():
+            worker.stop()
+        self.ring()
+        self._release_bell.ring()
+
+    def threads(self) -> list[threading.Thread]:
+        """Give the threads, to be waited for."""
+        return self._threads
+
+    def ring(self) -> None:
+        """There are new rows to place. For any thread."""
+        self._bell.ring()
+
+    def _changed(self) -> None:
+        self._bell.ring()
+        self._release_bell.ring()
+
+    def _schedule_loop(self) -> None:
+        seen, due = -1, True
+        next_beat = next_callers = 0.0  # on the monotonic clock
+        complaint = ""
+        with Doorbell(self._settings.run_dir, DOORBELL) as doorbell:
+            while not self._stopping:
+                now = time.monotonic()
+                try:
+                    if now >= next_callers:
+                        next_callers = now + LOOK
+                        if cancel_for_gone_callers(self._host):
+                            self._ring_all()
+                    if due:
+                        self._schedule_once()
+                    if now >= next_beat:  # only what works shows that it lives
+                        next_beat = now + BEAT
+                        beat(self._settings)
+                    complaint = ""
+                except Exception as exc:  # noqa: BLE001 - nothing restarts a thread that dies
+                    complaint = _complain("schedule", exc, complaint)
+                due = self._bell.wait(LOOK, (doorbell.socket.fileno(),))
+                if doorbell.answer() or not due:
+                    # Somebody else may have written: the sqlite3 shell, another program, and nobody need ring.
+                    with contextlib.suppress(StoreBusy):
+                        version = data_version()
+                        if version != seen:
+                            seen, due = version, True
+                            self._ring_all()
+        close_database()
+
+    def _schedule_once(self) -> None:
+        scheduled = schedule({name: worker.known() for name, worker in self._workers.items()})
+        for name in scheduled.engines:
+            self._workers[name].ring()
+        if scheduled.failed:
+            self._release_bell.ring()
+
+    def _ring_all(self) -> None:
+        self._release_bell.ring()
+        for worker in self._workers.values():
+            worker.ring()
+
+    def _release_loop(self) -> None:
+        release = Release(self._settings, self._host)
+        wait: float | None = 0.0
+        complaint = ""
+        while not self._stopping:
+            self._release_bell.wait(wait)
+            try:
+                wait = None if release.release_all() else RELEASE_RETRY
+                complaint = ""
+            except Exception as exc:  # noqa: BLE001 - nothing restarts a thread that dies
+                complaint = _complain("release", exc, complaint)
+                wait = LOOK
+        close_database()
+
+
+def _complain(step: str, exc: Exception, before: str) -> str:
+    """Log once what keeps a step from working; what is to be compared with the next time."""
+    what = f"{type(exc).__name__}: {exc}"
+    if what != before:
+        log.error("%s: cannot work now: %s; trying again", step, what)
+    return what
+
+
+class Watch:
+    """Step intake, one thread a spool."""
+
+    def __init__(self, settings: Settings, taken: Callable[[], None]) -> None:
+        self._watches = [SpoolWatch(settings, spool, this_host(), taken) for spool in settings.spools.values()]
+
+    def start(self) -> None:
+        """Start all threads."""
+        for watch in self._watches:
+            watch.start()
+
+    def stop(self) -> None:
+        """Ask all threads to end."""
+        for watch in self._watches:
+            watch.stop()
+
+    def threads(self) -> list[threading.Thread]:
+        """Give the threads, to be waited for."""
+        return list(self._watches)
+
+
+Part = Schedule | Watch
+
+
+def watch_parts(settings: Settings) -> list[Part]:
+    """Give what `orchestrator watch` runs."""
+    return [Watch(settings, lambda: ring_schedule(settings))]
+
+
+def schedule_parts(settings: Settings) -> list[Part]:
+    """Give what `orchestrator schedule` runs."""
+    return [Schedule(settings)]
+
+
+def up_parts(settings: Settings) -> list[Part]:
+    """Give what `orchestrator up` runs: all, in one process."""
+    scheduling = Schedule(settings)
+    return [scheduling, Watch(settings, scheduling.ring)]
+
+
+def run_daemon(settings: Settings, make_parts: Callable[[Settings], list[Part]]) -> None:
+    """Run until SIGTERM or SIGINT. Raises SettingsError or StoreError where it cannot begin."""
+    signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # threads inherit it; only sigwait below takes them
+    ignore_lease_breaks()
+    sys.setswitchinterval(SWITCH)
+    open_patiently(settings)
+    parts = make_parts(settings)
+    while True:
+        for part in parts:
+            part.start()
+        log.info("running, pid %d, settings %s", os.getpid(), settings.file)
+        while signal.sigwait(signals) == signal.SIGHUP:
+            try:
+                settings = load_settings(settings.file)
+                new_parts = make_parts(settings)
+            except OrchestratorError as exc:
+                log.error("settings are not reread, the old ones stay: %s", exc)
+                continue
+            break
+        else:
+            _stop(parts, STOP_PATIENCE)
+            log.info("stopped")
+            logging.shutdown()
+            os._exit(0)  # also past a thread that waits for an engine
+        _stop(parts, None)
+        parts = new_parts
+        log.info("settings reread")
+
+
+def _stop(parts: list[Part], patience: float | None) -> None:
+    for part in parts:
+        part.stop()
+    deadline = None if patience is None else time.monotonic() + patience
+    for part in parts:
+        for thread in part.threads():
+            if thread.ident is not None:
+                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+
+def open_patiently(settings: Settings) -> None:
+    """Open the database; one that a stranger holds locked is waited for. Raises StoreError."""
+    deadline = time.monotonic() + OPEN_PATIENCE
+    while True:
+        try:
+            open_database(settings.database)
+        except StoreError as exc:
+            if "locked" not in str(exc) or time.monotonic() > deadline:
+                raise
+            log.error("%s; trying again", exc)
+        else:
+            return
+
+
+def seed(settings: Settings) -> None:
+    """Make the CPUs that the settings name, where ENGINES has none of the engine."""
+    for engine in settings.engines.values():
+        if engine.cpus and seed_cpus(engine.name, engine.cpus):
+            log.info("engine %s: %d CPUs made", engine.name, engine.cpus)
+
+
+def beat(settings: Settings) -> None:
+    """Show `watch` that something schedules."""
+    path = settings.run_dir / SCHEDULE_BEAT
+    path.touch()
+
+
+@contextmanager
+def workers_once(settings: Settings) -> Iterator[dict[str, EngineWorker]]:
+    """Give workers that have no thread of their own, for a step that runs once."""
+    me = identify(os.getpid())
+    if me is None:
+        raise SettingsError("this process is not in /proc: is /proc mounted?")
+    workers = {
+        name: EngineWorker(make_engine(engine, settings), this_host(), me, lambda: None)
+        for name, engine in settings.engines.items()
+    }
+    try:
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.engine.close()
+
+
+def watch_once(settings: Settings) -> int:
+    """Take what lies in all spools; how many job files became rows."""
+    ignore_lease_breaks()
+    for spool in settings.spools.values():
+        show_served(settings, spool)
+    return sum(Intake(settings, spool, this_host()).take_all() for spool in settings.spools.values())
+
+
+def schedule_once(settings: Settings) -> int:
+    """Ask each engine what it has, and place what can be placed; how many engines got a job."""
+    seed(settings)
+    beat(settings)
+    with workers_once(settings) as workers:
+        _tick_all(workers)
+        cancel_for_gone_callers(this_host())
+        return len(schedule({name: worker.known() for name, worker in workers.items()}).engines)
+
+
+def checkstatus_once(settings: Settings) -> bool:
+    """Start, check and release once; False where a caller could not be released now."""
+    beat(settings)
+    with workers_once(settings) as workers:
+        _tick_all(workers)
+    return Release(settings, this_host()).release_all()
+
+
+def _tick_all(workers: dict[str, EngineWorker]) -> None:
+    """One tick of each engine, side by side: one that hangs delays no other."""
+
+    def tick(worker: EngineWorker) -> None:
+        with contextlib.suppress(StoreBusy):
+            worker.tick()
+        close_database()
+
+    threads = [threading.Thread(target=tick, args=(worker,), daemon=True) for worker in workers.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

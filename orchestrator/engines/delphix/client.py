@@ -1,0 +1,264 @@
+"""Talking to one masking engine: login, one re-login at 401, pages, time limits. Knows HTTP, not jobs."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from orchestrator.engines.secret import FORMS, is_reference, read_secret
+from orchestrator.errors import EngineDown, EngineError, LoginRefused, StartRefused, StartUnknown
+from orchestrator.job import ascii_line
+from orchestrator.settings import EngineSettings, SettingsTable, read_options
+
+CONNECT_TIMEOUT = 5.0  # seconds
+READ_TIMEOUT = 30.0  # seconds without a byte
+ANSWER_TIMEOUT = 60.0  # seconds for a whole answer
+MAX_ANSWER = 32 * 1024 * 1024  # bytes; a page of 1000 executions has about 0.4 MB
+PAGE_SIZE = 1000
+
+Row = dict[str, Any]
+
+
+class NotThere(EngineError):  # noqa: N818 - named for what it tells
+    """The engine answered 404."""
+
+
+class Refused(EngineError):  # noqa: N818 - named for what it tells
+    """The engine answered with another 4xx status: this request will not be served."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DelphixSettings:
+    """The keys of an engine of kind delphix."""
+
+    url: str
+    username: str
+    password: str  # a reference, see engines/secret.py
+    verify: bool | str = True  # or the path of a CA file
+    poll: float = 2.0  # seconds: the longest between two looks at a running job
+    lost_start_wait: float = 5.0  # seconds after which a start that the engine does not show never arrived
+
+
+def read_settings(settings: EngineSettings) -> DelphixSettings:
+    """Check the table of an engine. Raises SettingsError."""
+    return read_options(settings, _read)
+
+
+def _read(table: SettingsTable) -> DelphixSettings:
+    url = (table.take("url", str, needed=True) or "").rstrip("/")
+    if "@" in url:
+        table.fail("url", "must not hold credentials: set username and password")
+    try:
+        parts = urlsplit(url)
+        sensible = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an address
+        sensible = False
+    if not sensible:
+        table.fail("url", f"must be such as https://HOST/masking/api, not {url!r}")
+    password = table.take("password", str, needed=True) or ""
+    if not is_reference(password):
+        table.fail("password", f"must be a reference ({FORMS}), never the password itself")
+    verify = table.take_one_of("verify", (bool, str), True)
+    if isinstance(verify, str) and not Path(verify).is_file():
+        table.fail("verify", f"the CA file is missing: {verify}")
+    return DelphixSettings(
+        url=url,
+        username=table.take("username", str, needed=True) or "",
+        password=password,
+        verify=cast("bool | str", verify),
+        poll=table.take_seconds("poll", 2.0),
+        lost_start_wait=table.take_seconds("lost_start_wait", 5.0),
+    )
+
+
+class DelphixClient:
+    """One session with one engine. `logins` counts how often it logged in."""
+
+    def __init__(self, settings: DelphixSettings) -> None:
+        self._settings = settings
+        self._token: str | None = None
+        self.logins = 0
+        self._session = requests.Session()
+        # Nothing from the environment: a ~/.netrc would replace the token, a proxy would see it.
+        self._session.trust_env = False
+        self._session.verify = settings.verify
+        if settings.verify is False:
+            warnings.filterwarnings("ignore", category=urllib3.exceptions.InsecureRequestWarning)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def get(self, path: str, **params: object) -> Row:
+        """GET one object. Raises NotThere, Refused or EngineDown."""
+        return _object(path, self._ask("GET", path, params=params))
+
+    def pages(self, path: str, **params: object) -> Iterator[Row]:
+        """GET a whole list, page by page. Raises as `get`."""
+        seen, number = 0, 1
+        while True:
+            rows, total = self.page(path, number, PAGE_SIZE, **params)
+            yield from rows
+            seen += len(rows)
+            if not rows or seen >= total:
+                return
+            number += 1
+
+    def page(self, path: str, number: int, size: int, **params: object) -> tuple[list[Row], int]:
+        """GET one page of a list: its rows, and how many there are on all pages. Raises as `get`."""
+        answer = self.get(path, page_number=number, page_size=size, **params)
+        rows, info = answer.get("responseList"), answer.get("_pageInfo")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise EngineDown(f"GET {path}: the answer has no proper responseList")
+        total = info.get("total") if isinstance(info, dict) else None
+        if type(total) is not int or total < len(rows):
+            raise EngineDown(f"GET {path}: the answer has no proper _pageInfo")
+        return rows, total
+
+    def post(self, path: str, body: Row) -> Row | None:
+        """POST something that may be done twice without harm. Raises as `get`."""
+        answer = self._ask("POST", path, body=body)
+        return answer if isinstance(answer, dict) else None
+
+    def post_once(self, path: str, body: Row) -> Row:
+        """POST something that must not be done twice.
+
+        Raises StartRefused (it was not done), StartUnknown (it may have been), or EngineDown (it never left).
+        """
+        self._login_if_needed()
+        try:
+            status, answer = self._send("POST", path, body=body)
+            if status == 401:  # not done: the token has ended
+                self._login()
+                status, answer = self._send("POST", path, body=body)
+        except _NotSent as exc:
+            raise EngineDown(str(exc)) from exc
+        except (LoginRefused, StartUnknown):
+            raise
+        except EngineDown as exc:
+            raise StartUnknown(str(exc)) from exc
+        if status == 401:
+            raise LoginRefused("a new token was refused at once")
+        if 400 <= status < 500:
+            raise StartRefused(f"the engine refused: {_message(status, answer)}")
+        if not 200 <= status < 300:
+            raise StartUnknown(f"the engine answered {_message(status, answer)}")
+        if not isinstance(answer, dict):
+            raise StartUnknown("the engine's answer makes no sense")
+        return answer
+
+    def _ask(self, method: str, path: str, *, params: Row | None = None, body: Row | None = None) -> Any:
+        self._login_if_needed()
+        status, answer = self._send(method, path, params=params, body=body)
+        if status == 401:
+            self._login()
+            status, answer = self._send(method, path, params=params, body=body)
+        what = f"{method} {path}: {_message(status, answer)}"
+        if status == 401:
+            raise LoginRefused(f"{what}: a new token was refused at once")
+        if status == 404:
+            raise NotThere(what)
+        if status == 429 or status >= 500 or status < 200 or 300 <= status < 400:
+            raise EngineDown(what)
+        if status >= 400:
+            raise Refused(what)
+        return answer
+
+    def _login_if_needed(self) -> None:
+        if self._token is None:
+            self._login()
+
+    def _login(self) -> None:
+        self._token = None
+        settings = self._settings
+        body = {"username": settings.username, "password": read_secret(settings.password)}
+        status, answer = self._send("POST", "/login", body=body)
+        if status in (400, 401, 403):
+            raise LoginRefused(f"the login of {settings.username} was refused: {_message(status, answer)}")
+        if status != 200:
+            raise EngineDown(f"POST /login: {_message(status, answer)}")
+        token = answer.get("Authorization") if isinstance(answer, dict) else None
+        if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
+            raise EngineDown("POST /login: the answer holds no token")
+        self._token = token
+        self.logins += 1
+
+    def _send(
+        self, method: str, path: str, *, params: Row | None = None, body: Row | None = None
+    ) -> tuple[int, object]:
+        """Send one request; status and JSON of the answer (None where a refusal has none). Raises EngineDown."""
+        headers = {"Accept": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = self._token
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        try:
+            with self._session.request(
+                method, self._settings.url + path, params=params, json=body, headers=headers,
+                timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), allow_redirects=False, stream=True,
+            ) as response:  # fmt: skip
+                content = _content(response, f"{method} {path}", deadline)
+                status = response.status_code
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
+            down = _NotSent if _never_left(exc) else EngineDown
+            raise down(f"{method} {path}: {_cause(exc)}") from exc
+        if 300 <= status < 400:
+            raise EngineDown(f"{method} {path}: redirected (status {status}), which is not followed: check the url")
+        try:
+            return status, json.loads(content) if content else None
+        except (ValueError, RecursionError) as exc:
+            if status >= 400:
+                return status, None
+            raise EngineDown(f"{method} {path}: the answer is not JSON") from exc
+
+
+class _NotSent(EngineDown):
+    """The request never reached the engine."""
+
+
+def _never_left(exc: BaseException) -> bool:
+    if isinstance(exc, requests.exceptions.ConnectTimeout):
+        return True
+    reason = getattr(exc.args[0], "reason", None) if exc.args else None
+    return isinstance(reason, urllib3.exceptions.NewConnectionError)
+
+
+def _content(response: requests.Response, what: str, deadline: float) -> bytes:
+    content = bytearray()
+    while part := response.raw.read1(65536, decode_content=True):  # what has come, however slowly
+        content += part
+        if len(content) > MAX_ANSWER:
+            raise EngineDown(f"{what}: the answer is over {MAX_ANSWER // 2**20} MiB")
+        if time.monotonic() > deadline:
+            raise EngineDown(f"{what}: the answer takes over {ANSWER_TIMEOUT:.0f} s")
+    return bytes(content)
+
+
+def _object(path: str, answer: object) -> Row:
+    if not isinstance(answer, dict):
+        raise EngineDown(f"GET {path}: the answer is not an object")
+    return answer
+
+
+def _message(status: int, answer: object) -> str:
+    message = answer.get("errorMessage") if isinstance(answer, dict) else None
+    return f"status {status}" + (f": {ascii_line(message)[:200]}" if isinstance(message, str) else "")
+
+
+def _cause(exc: BaseException) -> str:
+    """The innermost reason, without the layers of the libraries around it."""
+    text = str(exc)
+    while exc.__context__ is not None or exc.__cause__ is not None:
+        inner = exc.__cause__ or exc.__context__
+        if inner is None or not str(inner):
+            break
+        exc, text = inner, str(inner)
+    return ascii_line(f"{type(exc).__name__}: {text}")[:200]

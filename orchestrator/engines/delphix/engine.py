@@ -1,0 +1,246 @@
+"""The engine of kind `delphix`: what orchestrator wants of an engine, said in the masking API's words."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from orchestrator.clock import seconds_since, utc_now
+from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, StartLost
+from orchestrator.engines.delphix import verdict
+from orchestrator.engines.delphix.catalogue import Catalogue, MaskingJob, read_jobs
+from orchestrator.engines.delphix.client import DelphixClient, NotThere, Refused, Row, read_settings
+from orchestrator.errors import EngineDown, StartRefused, StartUnknown
+from orchestrator.job import Job, ascii_line
+from orchestrator.settings import EngineSettings, Settings
+from orchestrator.state import JobStatus
+
+log = logging.getLogger(__name__)
+
+CONFIRM_AFTER = 60.0  # seconds after which a remembered job id is confirmed before it is started
+ODD_STATUS_WAIT = 60.0  # seconds that an unknown status may stand before the job FAILS for it
+
+
+class DelphixEngine(Engine):
+    """One Delphix masking engine."""
+
+    def __init__(self, settings: EngineSettings, everything: Settings) -> None:
+        """Check the settings. Raises SettingsError."""
+        super().__init__(settings, everything)
+        self._settings = read_settings(settings)
+        self.poll = self._settings.poll
+        self._client = DelphixClient(self._settings)
+        self._catalogue = Catalogue()
+        self._confirmed: dict[int, float] = {}  # masking job id: when, on the monotonic clock
+        self._waits: set[str] = set()  # executions that the engine itself has queued
+        self._missing: set[str] = set()  # executions that it did not know of when last asked
+        self._odd: dict[str, float] = {}  # executions with an unknown status: since when
+        self._logins = 0
+        if self._settings.verify is False:
+            log.warning("engine %s: verify = false: anybody on the way can read the password", self.name)
+
+    def close(self) -> None:
+        """Close the session."""
+        self._client.close()
+
+    def describe(self) -> str:
+        """Ask for the system's information."""
+        try:
+            info = self._client.get("/system-information")
+        except (NotThere, Refused) as exc:
+            raise EngineDown(str(exc)) from exc
+        return f"masking engine {ascii_line(info.get('version'))}"
+
+    def lookup(self, job: Job) -> Lookup:
+        """Look the job up in the catalogue."""
+        if job.command is not None:
+            return Lookup(Knows.NO, "runs no commands")
+        return self._catalogue.lookup(job)
+
+    def is_queueing(self) -> bool:
+        """Tell whether executions of ours wait past its NumSimulJobsAllowed or MaximumMemoryForJobs."""
+        return bool(self._waits)
+
+    def refresh(self) -> None:
+        """List all environments and their masking jobs."""
+        asked_at = utc_now()
+        jobs: list[MaskingJob] = []
+        try:
+            for environment in self._client.pages("/environments"):
+                number, name = environment.get("environmentId"), environment.get("environmentName")
+                if type(number) is int and isinstance(name, str):
+                    rows = self._client.pages("/masking-jobs", environment_id=number)
+                    jobs += read_jobs(rows, name)
+        except (NotThere, Refused) as exc:
+            raise EngineDown(str(exc)) from exc
+        self._catalogue = Catalogue(asked_at, tuple(jobs))
+        now = time.monotonic()
+        self._confirmed = {job.id: now for job in jobs}
+        self._logins = self._client.logins
+
+    def mark(self, job: Job) -> str | None:
+        """Count the job's executions so far, as `JOBID:COUNT`: one more tells later that a start arrived."""
+        for _ in range(3):
+            masking_job = self._confirmed_job(job)
+            logins = self._client.logins
+            try:
+                _, total = self._client.page("/executions", 1, 1, job_id=masking_job.id)
+            except (NotThere, Refused) as exc:
+                raise StartRefused(str(exc)) from exc
+            if self._client.logins == logins:
+                return f"{masking_job.id}:{total}"
+            # It wanted a new login in between, perhaps because it is a new engine, where the id means another job.
+        raise EngineDown("its tokens end with every request")
+
+    def _confirmed_job(self, job: Job) -> MaskingJob:
+        """Look the job up; asked anew where the engine may mean something else by the id that is remembered."""
+        if self._client.logins != self._logins:  # perhaps restarted, perhaps reinstalled
+            self.refresh()
+        found = self._catalogue.find(job)
+        if isinstance(found, MaskingJob) and time.monotonic() - self._confirmed.get(found.id, 0) > CONFIRM_AFTER:
+            try:
+                row = self._client.get(f"/masking-jobs/{found.id}")
+                certain = row.get("jobName") == found.name
+            except (NotThere, Refused):
+                certain = False
+            if certain:
+                self._confirmed[found.id] = time.monotonic()
+                return found
+            found = "its id means another job now"
+        if isinstance(found, str):
+            self.refresh()
+            found = self._catalogue.find(job)
+        if isinstance(found, str):
+            raise StartRefused(f"engine {self.name} no longer has it: {found}")
+        return found
+
+    def start(self, job: Job) -> str:
+        """POST /executions, once."""
+        job_id, _ = _read_mark(job)
+        body: Row = {"jobId": job_id}
+        if job.target_connector is not None:
+            body["targetConnectorId"] = job.target_connector
+        if job.source_connector is not None:
+            body["sourceConnectorId"] = job.source_connector
+        answer = self._client.post_once("/executions", body)
+        execution = answer.get("executionId")
+        if type(execution) is not int or answer.get("jobId") != job_id:
+            raise StartUnknown("the engine's answer names no execution of the job")
+        return str(execution)
+
+    def find_start(self, job: Job, others: Iterable[str]) -> str | None:
+        """List the job's executions: one more than were counted before the start is the one that was started."""
+        job_id, before = _read_mark(job)
+        try:
+            listed = list(self._client.pages("/executions", job_id=job_id))
+        except (NotThere, Refused) as exc:
+            raise StartLost(f"the engine no longer tells of its executions: {exc}") from exc
+        if not all(type(row.get("executionId")) is int and type(row.get("jobId")) is int for row in listed):
+            raise EngineDown("GET /executions: an execution without proper ids")
+        rows = [row for row in listed if row["jobId"] == job_id]  # it may not know the filter
+        known = set(others)
+        new = sorted(row["executionId"] for row in rows)[before:]
+        if len(rows) < before:
+            raise StartLost(f"the engine shows {len(rows)} executions of the job, before the start it showed {before}")
+        candidates = [str(number) for number in new if str(number) not in known]
+        if len(candidates) > 1:
+            raise StartLost(f"executions {', '.join(candidates[:5])} were all started meanwhile")
+        if candidates:
+            return candidates[0]
+        if seconds_since(job.starting_tick or "", job.submitted_at) < self._settings.lost_start_wait:
+            raise EngineDown("the engine does not show the start yet")
+        return None
+
+    def check(self, jobs: Sequence[Job]) -> Mapping[int, Running | Ended]:
+        """List what runs; ask singly only for what is not on the list."""
+        listed = self._list("RUNNING")
+        if self._waits:
+            listed |= self._list("QUEUED")
+        found: dict[int, Running | Ended] = {}
+        for job in jobs:
+            execution = job.execution or ""
+            row = listed.get(execution) or self._single(execution)
+            if row is None:
+                if execution in self._missing:
+                    found[job.id] = Ended(status=JobStatus.FAILED, reason=f"execution {execution} vanished")
+                self._missing ^= {execution}
+                continue
+            self._missing.discard(execution)
+            judged = self._judge(job, row)
+            if judged is not None:
+                found[job.id] = judged
+        current = {job.execution for job in jobs}
+        self._waits &= {row for row in self._waits if row in current}
+        return found
+
+    def _list(self, status: str) -> dict[str, Row]:
+        try:
+            rows = list(self._client.pages("/executions", execution_status=status))
+        except (NotThere, Refused) as exc:
+            raise EngineDown(str(exc)) from exc
+        # An engine that does not know the filter would list all there ever were: only what bears the status counts.
+        return {str(row.get("executionId")): row for row in rows if row.get("status") == status}
+
+    def _single(self, execution: str) -> Row | None:
+        try:
+            row = self._client.get(f"/executions/{execution}")
+        except NotThere:
+            return None
+        except Refused as exc:
+            raise EngineDown(str(exc)) from exc
+        if str(row.get("executionId")) != execution:
+            raise EngineDown(f"GET /executions/{execution}: the answer is about something else")
+        return row
+
+    def _judge(self, job: Job, row: Row) -> Running | Ended | None:
+        execution = job.execution or ""
+        try:
+            job_id, _ = _read_mark(job)
+        except StartLost as exc:
+            return Ended(status=JobStatus.FAILED, reason=str(exc))
+        if row.get("jobId") != job_id:
+            what = f"execution {execution} is of job id {ascii_line(row.get('jobId'))} now, not of {job_id}"
+            return Ended(status=JobStatus.FAILED, reason=f"{what}: was the engine reinstalled?")
+        status = row.get("status")
+        if isinstance(status, str) and status in verdict.GOING_ON:
+            self._odd.pop(execution, None)
+            judged = verdict.running(row)
+            if judged.waits:
+                self._waits.add(execution)
+            else:
+                self._waits.discard(execution)
+            return judged
+        if not isinstance(status, str) or status not in verdict.ENDED:
+            since = self._odd.setdefault(execution, time.monotonic())
+            if row.get("endTime") is None:
+                if time.monotonic() - since < ODD_STATUS_WAIT:
+                    return None
+                told = f"the engine says {ascii_line(status)} of it, which is not known, for {ODD_STATUS_WAIT:g} s"
+                return Ended(status=JobStatus.FAILED, reason=told, may_run_on=True)
+        self._odd.pop(execution, None)
+        return verdict.ended(row, self._events(execution), job.on_warning)
+
+    def _events(self, execution: str) -> list[Row]:
+        try:
+            rows = list(self._client.pages("/execution-events", execution_id=execution))
+        except (NotThere, Refused) as exc:
+            # Without its events nothing goes green.
+            raise EngineDown(f"its events cannot be read: {exc}") from exc
+        # An engine that does not know the filter lists all events; one that bears no id counts as this one's.
+        return [row for row in rows if str(row.get("executionId", execution)) == execution]
+
+    def cancel(self, job: Job) -> None:
+        """POST the cancellation."""
+        try:
+            self._client.post(f"/executions/{job.execution}/cancel", {})
+        except (NotThere, Refused) as exc:
+            log.info("engine %s: execution %s cannot be cancelled: %s", self.name, job.execution, exc)
+
+
+def _read_mark(job: Job) -> tuple[int, int]:
+    job_id, _, total = (job.start_mark or "").partition(":")
+    try:
+        return int(job_id), int(total)
+    except ValueError as exc:
+        raise StartLost("it was started when the engine was of another kind") from exc

@@ -1,0 +1,1 @@
+"""Step schedule: which job on which CPU."""

@@ -1,0 +1,108 @@
+"""A spool directory while it is open: its files by name, its private folder, its lock.
+
+All access goes through the open directory, so that a path that is swapped meanwhile changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from orchestrator.errors import OrchestratorError
+
+PRIVATE = ".orchestrator"  # claimed job files and lights in the making; ours alone, so nobody can forge them
+REJECTED = "rejected"
+HEARTBEAT = ".heartbeat"
+
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class SpoolGone(OrchestratorError):  # noqa: N818 - named for what it tells
+    """The spool directory cannot be used now; it is tried again."""
+
+
+class SpoolDirectory:
+    """One spool directory. `fd` is the directory itself, `private` the folder that only the daemons use."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the directory, and make its private folder. Raises SpoolGone where that cannot be done."""
+        self.path = path
+        try:
+            self.fd = os.open(path, _OPEN_DIRECTORY & ~os.O_NOFOLLOW)
+        except OSError as exc:
+            raise SpoolGone(f"{path}: cannot be opened: {exc.strerror}: is it there, and mounted?") from exc
+        try:
+            self.private = self._open_private()
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def _open_private(self) -> int:
+        try:
+            private = self._open_folder(PRIVATE, 0o700)
+        except OSError as exc:
+            raise SpoolGone(f"{self.path}/{PRIVATE}: cannot be used: {exc.strerror}") from exc
+        status = os.fstat(private)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            os.close(private)
+            raise SpoolGone(
+                f"{self.path}/{PRIVATE}: belongs to uid {status.st_uid}, mode {status.st_mode & 0o777:03o}: "
+                f"it must be ours (uid {os.geteuid()}) alone; remove it"
+            )
+        return private
+
+    def _open_folder(self, name: str, mode: int) -> int:
+        try:
+            return os.open(name, _OPEN_DIRECTORY, dir_fd=self.fd)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):  # another daemon made it just now
+                os.mkdir(name, mode, dir_fd=self.fd)
+            return os.open(name, _OPEN_DIRECTORY, dir_fd=self.fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.private)
+        os.close(self.fd)
+
+    @contextmanager
+    def rejected(self) -> Iterator[int]:
+        """The folder of refused job files, open."""
+        folder = self._open_folder(REJECTED, 0o755)
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep all other daemons from taking or releasing in this spool meanwhile."""
+        fd = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self.private)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def sync(self) -> None:
+        """Make what was renamed and created so far outlive a loss of power."""
+        for fd in (self.fd, self.private):
+            try:
+                os.fsync(fd)
+            except OSError as exc:
+                if exc.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+                    raise
+
+    def beat(self) -> None:
+        """Show callers that this spool is served: see docs/protocol.md, heartbeat."""
+        try:
+            os.utime(HEARTBEAT, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            os.close(os.open(HEARTBEAT, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=self.fd))

@@ -1,0 +1,240 @@
+"""Step intake: job files become rows of QUEUE, cancel files end them.
+
+It acts on what it finds in the directory, never on what an event said. Run it again after any crash: it goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+from collections.abc import Collection, Iterable
+
+from orchestrator.errors import JobRefused
+from orchestrator.job import CANCEL_SUFFIX, JOB_SUFFIX, LIGHT_SUFFIX, JobRequest, is_name, parse_job_file
+from orchestrator.process import identify_caller
+from orchestrator.settings import Settings, SpoolSettings
+from orchestrator.spool.claim import Claim, StillWritten, claim, claims_left_over, forget, give_back
+from orchestrator.spool.directory import REJECTED, SpoolDirectory
+from orchestrator.spool.filesystem import is_shared
+from orchestrator.spool.light import refusal, write_light
+from orchestrator.spool.policy import allowed_engines, check_command
+from orchestrator.spool.rejected import keep_rejected, printable_name
+from orchestrator.state import JobStatus
+from orchestrator.store.database import StoreBusy
+from orchestrator.store.taking import Arrival, Taken, active_job, ask_end, take
+
+log = logging.getLogger(__name__)
+
+BATCH = 200  # job files that share one transaction
+
+
+class IntakeDelayed(Exception):  # noqa: N818 - not an error: what is there stays there
+    """Nothing can be taken now; what is in the spool stays there and is tried again."""
+
+
+class Intake:
+    """Takes what lies in one spool directory."""
+
+    def __init__(self, settings: Settings, spool: SpoolSettings, host: str) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._host = host
+        self._shared = is_shared(spool.path)
+        self._too_long: set[str] = set()
+        self.some_are_written = False  # the last look met files that are not whole yet: look again soon
+
+    def take_all(self) -> int:
+        """Take whatever is there, also what a crashed intake left; how many job files became rows.
+
+        Raises IntakeDelayed, or SpoolGone.
+        """
+        self.some_are_written = False
+        with SpoolDirectory(self._spool.path) as spool:
+            self._shared = is_shared(self._spool.path)
+            with spool.locked():
+                left_over = claims_left_over(spool, shared=self._shared)
+                self._record(spool, left_over)
+            return len(left_over) + self._take(spool, _oldest_first(spool), certain=False)
+
+    def take_files(self, files: Collection[str], *, certain: bool) -> int:
+        """Take those of the named files that are there, in their order; `certain` where the kernel told each is whole.
+
+        Raises as `take_all`.
+        """
+        with SpoolDirectory(self._spool.path) as spool:
+            return self._take(spool, files, certain=certain)
+
+    def _take(self, spool: SpoolDirectory, files: Collection[str], *, certain: bool) -> int:
+        jobs = [file.removesuffix(JOB_SUFFIX) for file in files if file.endswith(JOB_SUFFIX)]
+        taken = 0
+        for start in range(0, len(jobs), BATCH):
+            with spool.locked():
+                taken += self._record(spool, self._claims(spool, jobs[start : start + BATCH], certain=certain))
+        for file in files:
+            if file.endswith(CANCEL_SUFFIX):
+                try:
+                    self._cancel(spool, file.removesuffix(CANCEL_SUFFIX))
+                except OSError as exc:  # one that cannot be removed must not keep the others waiting
+                    log.error("%s in spool %s: %s: remove it", printable_name(file), self._spool.name, exc.strerror)
+        return taken
+
+    def _claims(self, spool: SpoolDirectory, names: Iterable[str], *, certain: bool) -> list[Claim]:
+        claims = []
+        for name in names:
+            try:
+                if not is_name(name):
+                    self._refuse_name(spool, name)
+                elif claimed := claim(spool, name, certain=certain, shared=self._shared):
+                    claims.append(claimed)
+            except StillWritten:
+                self.some_are_written = True
+            except OSError as exc:
+                # One file that cannot be taken (a full disk, a fault) must not keep the others waiting.
+                log.error(
+                    "%s.job in spool %s cannot be taken now: %s: it stays", printable_name(name), self._spool.name, exc
+                )
+            except StoreBusy as exc:
+                raise _delayed(spool, claims, exc) from exc
+        return claims
+
+    def _record(self, spool: SpoolDirectory, claims: Collection[Claim]) -> int:
+        if not claims:
+            return 0
+        try:
+            spool.sync()
+            outcomes = take([self._arrival(claimed) for claimed in claims])
+        except (StoreBusy, OSError) as exc:
+            raise _delayed(spool, claims, exc) from exc
+        for claimed, (outcome, why) in zip(claims, outcomes, strict=True):
+            if outcome is Taken.REFUSED:
+                log.warning("%s.job in spool %s was refused: %s", claimed.name, self._spool.name, why)
+                try:
+                    keep_rejected(spool, spool.private, claimed.file, claimed.name, why or "")
+                except OSError as exc:  # the next look through the spool finds the claim, and tries again
+                    log.error("%s.job in spool %s cannot be kept now: %s", claimed.name, self._spool.name, exc)
+            else:
+                forget(spool, claimed)
+        return len(claims)
+
+    def _arrival(self, claimed: Claim) -> Arrival:
+        request, refused = None, claimed.refused
+        engines: tuple[str, ...] = ()
+        shell = False
+        if refused is None:
+            try:
+                request = parse_job_file(claimed.content or b"", claimed.name)
+                engines = allowed_engines(self._settings, self._spool, request)
+                shell = check_command(self._settings, self._spool, request, claimed.owner)
+                if self._shared and request.on_caller_exit == "cancel":
+                    raise JobRefused("on_caller_exit=cancel: other hosts write to this spool: no pid proves a caller")
+            except JobRefused as exc:
+                refused = str(exc)
+        return Arrival(
+            host=self._host,
+            spool=self._spool.name,
+            name=claimed.name,
+            claim=claimed.token,
+            request=request,
+            refused=refused,
+            owner=claimed.owner,
+            caller=None if request is None or self._shared else _caller(request, claimed),
+            light=claimed.light,
+            light_is_new=claimed.light_is_new,
+            engines=engines,
+            priority=self._spool.priority if request is None or request.priority is None else request.priority,
+            timeout=self._spool.timeout if request is None or request.timeout is None else request.timeout,
+            shell=shell,
+        )
+
+    def _refuse_name(self, spool: SpoolDirectory, name: str) -> None:
+        """Refuse a file whose very name breaks the protocol; its light is written at once, before it goes."""
+        reason = "the name is not 1 to 200 of A-Za-z0-9._@+- that begin with a letter, a digit or _"
+        file = name + JOB_SUFFIX
+        if len(os.fsencode(name + LIGHT_SUFFIX)) > 255:
+            if name not in self._too_long:  # no light of that name can be: taking it away would look like green
+                self._too_long.add(name)
+                log.error("%s... in spool %s: %s: it stays", printable_name(name)[:40], self._spool.name, reason)
+            return
+        try:
+            found = os.stat(file, dir_fd=spool.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        try:
+            write_light(spool, name + LIGHT_SUFFIX, "refused", refusal(reason), found.st_uid)
+        except IsADirectoryError:
+            log.error("%s%s is a directory: remove it", printable_name(name), LIGHT_SUFFIX)
+            return
+        take(
+            [
+                Arrival(
+                    host=self._host,
+                    spool=self._spool.name,
+                    name=printable_name(name),
+                    claim=f"{found.st_dev}:{found.st_ino}:{found.st_ctime_ns}",
+                    request=None,
+                    refused=reason,
+                    owner=found.st_uid,
+                )
+            ]
+        )
+        keep_rejected(spool, spool.fd, file, name, reason)
+        log.warning("%s.job in spool %s was refused: %s", printable_name(name), self._spool.name, reason)
+
+    def _cancel(self, spool: SpoolDirectory, name: str) -> None:
+        file = name + CANCEL_SUFFIX
+        try:
+            asked = os.stat(file, dir_fd=spool.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        try:
+            job = active_job(self._host, self._spool.name, name) if is_name(name) else None
+            if job is None:
+                if _exists(spool, name + JOB_SUFFIX):
+                    return  # its job file is not taken yet: the next look finds both
+                log.warning("%s.cancel in spool %s: no such job waits or runs", printable_name(name), self._spool.name)
+            elif asked.st_uid not in (job.owner, 0, os.geteuid()):
+                log.warning(
+                    "%s.cancel in spool %s: uid %d may not cancel a job of uid %s",
+                    name, self._spool.name, asked.st_uid, job.owner,
+                )  # fmt: skip
+            elif ask_end(job.id, JobStatus.CANCELLED, f"cancelled by {name}.cancel"):
+                log.info("job %d (%s) is to be cancelled: %s.cancel", job.id, name, name)
+        except StoreBusy as exc:
+            raise IntakeDelayed(f"the database cannot take a cancel file now: {exc}") from exc
+        if stat.S_ISDIR(asked.st_mode):
+            os.rename(file, f"{asked.st_ino}.cancelled", src_dir_fd=spool.fd, dst_dir_fd=spool.private)
+        else:
+            os.unlink(file, dir_fd=spool.fd)
+
+
+def _oldest_first(spool: SpoolDirectory) -> list[str]:
+    with os.scandir(spool.fd) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".") and entry.name != REJECTED]
+    ages = {}
+    for entry in found:
+        with contextlib.suppress(FileNotFoundError):
+            ages[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns
+    return sorted(ages, key=lambda name: (ages[name], name))
+
+
+def _delayed(spool: SpoolDirectory, claims: Iterable[Claim], why: Exception) -> IntakeDelayed:
+    for claimed in claims:
+        give_back(spool, claimed)
+    return IntakeDelayed(f"the database cannot take jobs now: {why}")
+
+
+def _caller(request: JobRequest, claimed: Claim) -> str | None:
+    if request.pid is None:
+        return None
+    caller = identify_caller(request.pid, claimed.owner, claimed.written_at)
+    return None if caller is None else str(caller)
+
+
+def _exists(spool: SpoolDirectory, file: str) -> bool:
+    try:
+        os.stat(file, dir_fd=spool.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,200 @@
+"""Trafficlights: made before a job file is taken, then removed (green) or rewritten (red), each exactly once.
+
+A light is known by its inode and its time of birth, so that the light of a new caller under the same name is
+never taken for the old one. See docs/decisions/0002-recoverable-release.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import secrets
+import stat
+import struct
+from enum import Enum
+
+from orchestrator.errors import JobRefused
+from orchestrator.job import LIGHT_SUFFIX, Job, ascii_line
+from orchestrator.spool.directory import SpoolDirectory
+from orchestrator.state import JobStatus
+
+MAX_REASON = 500  # characters of the reason in a light's first line
+
+_WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Released(Enum):
+    """What a release found, and did."""
+
+    GREEN = "the light was removed"
+    RED = "the light was rewritten"
+    NO_LIGHT = "the light was gone already"
+    NOT_OURS = "the light belongs to a later caller, and was left alone"
+
+
+def ensure_light(spool: SpoolDirectory, name: str) -> tuple[str, bool]:
+    """See to it that `name` has an empty light, before its job file is taken.
+
+    Gives the light's identity, and whether the light is new. What an earlier job left in it is replaced: an old
+    verdict must not stand for a new job. Raises JobRefused where a directory is in its place.
+    """
+    light = name + LIGHT_SUFFIX
+    try:
+        found = os.stat(light, dir_fd=spool.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        with contextlib.suppress(FileExistsError):  # the caller made it just now
+            os.close(os.open(light, _WRITE_NEW, 0o644, dir_fd=spool.fd))
+            return _identity(spool.fd, light), True
+        return _identity(spool.fd, light), False
+    if stat.S_ISREG(found.st_mode) and found.st_size == 0:
+        return _identity(spool.fd, light), False
+    if stat.S_ISDIR(found.st_mode):
+        raise JobRefused(f"{light} is a directory: remove it")
+    fresh = secrets.token_hex(8)
+    os.close(os.open(fresh, _WRITE_NEW, 0o644, dir_fd=spool.private))
+    os.rename(fresh, light, src_dir_fd=spool.private, dst_dir_fd=spool.fd)
+    return _identity(spool.fd, light), True
+
+
+def standing_light(spool: SpoolDirectory, name: str) -> str | None:
+    """Give the identity of `name`'s light as it stands, None where it is gone; nothing is made or replaced.
+
+    For a job file that was claimed before a crash: its light was made then, and may have been released since.
+    Raises JobRefused as `ensure_light` does.
+    """
+    light = name + LIGHT_SUFFIX
+    try:
+        found = os.stat(light, dir_fd=spool.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise JobRefused(f"{light} is a directory: remove it")
+    return _identity_or_none(spool.fd, light)
+
+
+def turn_green(spool: SpoolDirectory, job: Job) -> Released:
+    """Remove the light of a FINISHED job; the caller of this holds the spool's lock and then records it.
+
+    The light is first moved aside and looked at again: what came into its place meanwhile is put back.
+    """
+    light, aside = job.name + LIGHT_SUFFIX, f"{job.id}.green"
+    left = _identity_or_none(spool.private, aside)
+    if left is not None and left != job.light:  # a crash kept it from being put back
+        _put_back(spool, aside, light)
+        left = None
+    if left is None:
+        standing = _identity_or_none(spool.fd, light)
+        if standing is None:
+            return Released.NO_LIGHT
+        if standing != job.light:
+            return Released.NOT_OURS
+        os.rename(light, aside, src_dir_fd=spool.fd, dst_dir_fd=spool.private)
+    if _identity(spool.private, aside) != job.light:
+        _put_back(spool, aside, light)
+        return Released.NOT_OURS
+    os.unlink(aside, dir_fd=spool.private)
+    return Released.GREEN
+
+
+def turn_red(spool: SpoolDirectory, job: Job) -> Released:
+    """Rewrite the light of a job that did not finish, in one rename; the caller of this holds the spool's lock."""
+    light = job.name + LIGHT_SUFFIX
+    standing = _identity_or_none(spool.fd, light)
+    if standing is None:
+        return Released.NO_LIGHT
+    if standing != job.light:
+        return Released.RED if _is_verdict_of(spool, light, job) else Released.NOT_OURS
+    write_light(spool, light, f"{job.id}.red", verdict(job), job.owner)
+    return Released.RED
+
+
+def write_light(spool: SpoolDirectory, light: str, draft: str, text: str, owner: int | None) -> None:
+    """Put a light with this text in place, whole or not at all; `draft` names it in the private folder until then.
+
+    Where we may, it becomes `owner`'s, who could not remove it from a sticky directory otherwise.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(draft, dir_fd=spool.private)  # half written by someone who crashed
+    fd = os.open(draft, _WRITE_NEW, 0o644, dir_fd=spool.private)
+    with open(fd, "w", encoding="ascii") as file:
+        os.fchmod(fd, 0o644)  # the caller must be able to read it, whatever our umask is
+        if owner is not None and os.geteuid() == 0:
+            os.fchown(fd, owner, -1)
+        file.write(text)
+        file.flush()
+        os.fsync(fd)
+    os.rename(draft, light, src_dir_fd=spool.private, dst_dir_fd=spool.fd)
+
+
+def verdict(job: Job) -> str:
+    """Give the text of a red light: one line that a shell can cut up, then more for people."""
+    facts = {"id": job.id, "job": job.job, "engine": job.engine, "cpu": job.cpu, "execution": job.execution}
+    if job.exit is not None:
+        facts["exit"] = job.exit
+    words = [f"{key}={_word(value)}" for key, value in facts.items() if value is not None]
+    line = f'{job.status} {" ".join(words)} reason="{_quoted(job.reason or "no reason was given")}"'
+    more = [ascii_line(each) for each in (job.detail or "").splitlines()]
+    return "\n".join([line, *more]) + "\n"
+
+
+def refusal(reason: str) -> str:
+    """Give the text of a red light for a file that could not even be given a job."""
+    return f'{JobStatus.REJECTED} reason="{_quoted(reason)}"\n'
+
+
+def _put_back(spool: SpoolDirectory, aside: str, light: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.link(aside, light, src_dir_fd=spool.private, dst_dir_fd=spool.fd, follow_symlinks=False)
+    os.unlink(aside, dir_fd=spool.private)
+
+
+def _quoted(text: str) -> str:
+    return ascii_line(text).replace('"', "'")[:MAX_REASON]
+
+
+def _word(value: object) -> str:
+    return "".join(f"\\x{ord(char):02x}" if char in " \"'=" else char for char in ascii_line(value))
+
+
+def _is_verdict_of(spool: SpoolDirectory, light: str, job: Job) -> bool:
+    try:
+        fd = os.open(light, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=spool.fd)
+    except OSError:
+        return False
+    try:
+        words = os.read(fd, 200).split(maxsplit=2)
+    except OSError:  # a directory, or a FIFO that is held open
+        return False
+    finally:
+        os.close(fd)
+    return words[:2] == [job.status.encode(), f"id={job.id}".encode()]
+
+
+def _identity_or_none(folder: int, name: str) -> str | None:
+    try:
+        return _identity(folder, name)
+    except FileNotFoundError:
+        return None
+
+
+def _identity(folder: int, name: str) -> str:
+    """The inode and the time of birth, which truncating it again does not change (statx(2)).
+
+    Where the file system keeps no time of birth, the time of the last change stands for it.
+    """
+    buffer = ctypes.create_string_buffer(256)
+    wanted = _STATX_INO | _STATX_BTIME | _STATX_MTIME
+    if _statx(folder, os.fsencode(name), _AT_SYMLINK_NOFOLLOW, wanted, buffer) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+    mask, inode = struct.unpack_from("I", buffer, 0)[0], struct.unpack_from("Q", buffer, 32)[0]
+    kind, offset = ("b", 80) if mask & _STATX_BTIME else ("m", 112)
+    seconds, nanoseconds = struct.unpack_from("qI", buffer, offset)
+    return f"{inode}:{kind}{seconds}.{nanoseconds:09}"
+
+
+_AT_SYMLINK_NOFOLLOW = 0x100
+_STATX_MTIME, _STATX_INO, _STATX_BTIME = 0x40, 0x100, 0x800
+_statx = ctypes.CDLL(None, use_errno=True).statx
+_statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p]

@@ -1,0 +1,1 @@
+"""QUEUE, ENGINES, EVENTS: one module a step, one function a transition. Only here is a database known."""

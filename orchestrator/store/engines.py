@@ -1,0 +1,94 @@
+"""ENGINES and HEALTH: capacity, what is known of each engine, and what operators want of it."""
+
+from __future__ import annotations
+
+from orchestrator.clock import utc_now
+from orchestrator.errors import UsageError
+from orchestrator.state import CpuStatus, EngineState
+from orchestrator.store.database import writing
+from orchestrator.store.models import Engines, Health, tuples_of
+from orchestrator.store.moves import record_event
+from orchestrator.store.statement import Statement
+
+
+def seed_cpus(engine: str, count: int) -> bool:
+    """Make CPU1..CPUcount where ENGINES has no row of this engine; False where it has: the table rules."""
+    with writing():
+        if Engines.select(Engines.id).where(Engines.engine == engine).exists():
+            return False
+        for number in range(1, count + 1):
+            Engines.insert(engine=engine, cpu=f"CPU{number}").execute()
+        return count > 0
+
+
+def add_cpus(engine: str, count: int) -> list[str]:
+    """Add `count` CPUs to an engine under the next free names; the names."""
+    with writing():
+        taken = {name for (name,) in tuples_of(Engines.select(Engines.cpu).where(Engines.engine == engine))}
+        names: list[str] = []
+        number = 0
+        while len(names) < count:
+            number += 1
+            if f"CPU{number}" not in taken:
+                names.append(f"CPU{number}")
+                Engines.insert(engine=engine, cpu=names[-1]).execute()
+                record_event("CPU added", engine=engine, cpu=names[-1])
+        return names
+
+
+def remove_cpu(engine: str, cpu: str) -> None:
+    """Remove a FREE row. Raises UsageError where there is none, or it is in use."""
+    with writing():
+        row = Engines.get_or_none(Engines.engine == engine, Engines.cpu == cpu)
+        if row is None:
+            raise UsageError(f"there is no {cpu} of {engine}: see `orchestrator engine list`")
+        gone = Engines.delete().where(Engines.id == row.id, Engines.status == CpuStatus.FREE.value).execute()
+        if not gone:
+            raise UsageError(
+                f"{cpu} of {engine} is in use by job {row.job_id}: `orchestrator engine drain {engine}`, "
+                "and try again when it is FREE"
+            )
+        record_event("CPU removed", engine=engine, cpu=cpu)
+
+
+def set_health(engine: str, kind: str, state: EngineState, reason: str | None) -> None:
+    """Record what was found of an engine; a change is an event."""
+    with writing():
+        row = Health.get_or_none(Health.engine == engine)
+        if row is None:
+            Health.insert(engine=engine, kind=kind, state=state.value, reason=reason, since=utc_now()).execute()
+        elif (row.kind, row.state, row.reason) == (kind, state.value, reason):
+            return
+        else:
+            since = row.since if row.state == state.value else utc_now()
+            Health.update(kind=kind, state=state.value, reason=reason, since=since).where(
+                Health.engine == engine
+            ).execute()
+            if row.state == state.value:
+                return
+        record_event(f"engine {state}", reason, engine=engine)
+
+
+def set_draining(engine: str, draining: bool) -> None:
+    """Let an engine run empty, or let it have jobs again."""
+    with writing():
+        Health.insert(engine=engine, draining=draining).on_conflict(
+            conflict_target=[Health.engine], update={Health.draining: draining}
+        ).execute()
+        record_event("engine drained" if draining else "engine resumed", engine=engine)
+
+
+def draining_engines() -> set[str]:
+    """Give the engines that an operator lets run empty."""
+    return {name for (name,) in _DRAINING.rows()}
+
+
+def engine_states() -> dict[str, tuple[EngineState, str | None]]:
+    """Give each engine's state, and the reason for it where there is one."""
+    return {
+        row.engine: (EngineState.DRAINING if row.draining else EngineState(row.state), row.reason)
+        for row in Health.select()
+    }
+
+
+_DRAINING = Statement(lambda: Health.select(Health.engine).where(Health.draining))

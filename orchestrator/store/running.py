@@ -1,0 +1,184 @@
+"""What start and check write: the intent to start, the execution, progress, and the end of an attempt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from peewee import fn
+
+from orchestrator.clock import tick, utc_now
+from orchestrator.job import Job
+from orchestrator.state import ENDED, CpuStatus, JobStatus
+from orchestrator.store.database import writing
+from orchestrator.store.models import IS_ACTIVE, IS_PLACED, Engines, Events, Queue, tuples_of
+from orchestrator.store.moves import CpuRow, move_cpu, move_job, record_event
+from orchestrator.store.statement import ALL_COLUMNS, Statement, jobs_of, param
+
+
+def jobs_on(engine: str) -> list[Job]:
+    """Give the jobs that hold a CPU of this engine: SCHEDULED, RUNNING, or ended while nobody could ask it."""
+    found = {row[0]: row for row in _HOLDING.rows(engine=engine)}
+    found |= {row[0]: row for row in _PLACED.rows(engine=engine)}  # also where somebody deleted the CPU's row
+    return jobs_of([found[job_id] for job_id in sorted(found)])
+
+
+def intend_start(job: Job, starter: str, mark: str | None) -> Job | None:
+    """Record, before the engine is asked, that `starter` starts this job (P4).
+
+    `mark` is what the engine needs later to tell whether the start arrived. Gives the job with its intent; None
+    where another one starts it, or it no longer waits for that.
+    """
+    intent: dict[str, Any] = {
+        "starter": starter,
+        "start_mark": mark,
+        "starting_tick": tick(),
+        "attempts": job.attempts + 1,
+    }
+    with writing():
+        changed = _INTEND.change(id=job.id, scheduled=JobStatus.SCHEDULED.value, **intent)
+    return replace(job, **intent) if changed else None
+
+
+def started(job: Job, execution: str) -> bool:
+    """Record that the engine runs the job as `execution`."""
+    with writing():
+        moved = move_job(
+            job.id, JobStatus.SCHEDULED, JobStatus.RUNNING, _EXECUTION + execution,
+            execution=execution, started_at=utc_now(), started_tick=tick(), reason=None, engine=job.engine, cpu=job.cpu,
+        )  # fmt: skip
+        if moved:
+            move_cpu(cpu_of(job), CpuStatus.JUST_INSERTED, CpuStatus.RUNNING, was=job.id, holds=job.id)
+        return moved
+
+
+def executions_of_others(job: Job) -> set[str]:
+    """Give the executions that other jobs have got on a job's engine since it was placed there, ended ones too.
+
+    Not those from before: an engine that was installed anew counts from 1 again.
+    """
+    placed = Events.select(fn.MAX(Events.id)).where(Events.job_id == job.id, Events.move == _PLACING)
+    rows = Events.select(Events.why).where(
+        Events.id > placed, Events.engine == job.engine, Events.move == _STARTING, Events.job_id != job.id
+    )
+    held = {other.execution for other in jobs_on(job.engine or "") if other.id != job.id}
+    return {why.removeprefix(_EXECUTION) for (why,) in tuples_of(rows)} | {each for each in held if each}
+
+
+def not_started(job: Job, why: str) -> bool:
+    """Put a job back into the queue whose start surely did not reach the engine; its CPU is free again.
+
+    A job that was asked to end meanwhile ends instead.
+    """
+    with writing():
+        ending, ending_why = _asked_ending(job.id)
+        if ending is None:
+            moved = move_job(job.id, JobStatus.SCHEDULED, JobStatus.QUEUED, why, **_UNPLACED, reason=why)
+        else:
+            moved = move_job(job.id, JobStatus.SCHEDULED, ending, ending_why, reason=ending_why)
+        if moved:
+            move_cpu(cpu_of(job), CpuStatus.JUST_INSERTED, CpuStatus.FREE, was=job.id, holds=None)
+        return moved
+
+
+def progress(job: Job, rows_masked: int | None, rows_total: int | None) -> None:
+    """Record how far a running job is, in rows."""
+    with writing():
+        _PROGRESS.change(id=job.id, running=JobStatus.RUNNING.value, masked=rows_masked, total=rows_total)
+
+
+def ended(
+    job: Job,
+    to: JobStatus,
+    reason: str | None,
+    *,
+    exit_status: int | None = None,
+    detail: str | None = None,
+    rows_masked: int | None = None,
+    rows_total: int | None = None,
+    may_retry: bool = True,
+    cpu_is_free: bool = True,
+) -> bool:
+    """Record the end of a job's attempt, and free its CPU, in one transaction; False where it had ended.
+
+    A FAILED attempt with retries left goes back to QUEUED instead, where it `may_retry`. `cpu_is_free=False` keeps
+    the CPU: the execution may still run on an engine that does not answer.
+    """
+    columns: dict[str, object] = {
+        "reason": reason, "exit": exit_status, "detail": detail,
+        "rows_masked": rows_masked, "rows_total": rows_total,
+    }  # fmt: skip
+    with writing():
+        again = may_retry and to is JobStatus.FAILED and job.retries > 0 and _asked_ending(job.id)[0] is None
+        was = JobStatus(job.status)
+        if again:
+            tried = ",".join(sorted(job.tried_engines | {job.engine or ""}))
+            columns |= {**_UNPLACED, "tried": tried, "retries": job.retries - 1}
+            moved = move_job(job.id, was, JobStatus.QUEUED, f"to be tried again: {reason}", **columns)
+        else:
+            moved = move_job(job.id, was, to, reason, **columns)
+        if moved and cpu_is_free:
+            _free(job, to is JobStatus.FINISHED)
+        return moved
+
+
+def free_cpu(job: Job, why: str) -> None:
+    """Free the CPU of a job that had ended before its engine could be asked."""
+    with writing():
+        _free(job, succeeded=False)
+        record_event("CPU free", why, job_id=job.id, engine=job.engine, cpu=job.cpu)
+
+
+def is_over(job: Job) -> bool:
+    """Tell whether a job that `jobs_on` gave has ended, and only its CPU is still held."""
+    return JobStatus(job.status) in ENDED
+
+
+def cpu_of(job: Job) -> CpuRow:
+    """Give the row of ENGINES that a placed job holds."""
+    return job.engine or "", job.cpu or ""
+
+
+def _asked_ending(job_id: int) -> tuple[JobStatus | None, str | None]:
+    [(ending, why)] = _ASKED_ENDING.rows(id=job_id)
+    return (None if ending is None else JobStatus(ending)), why
+
+
+def _free(job: Job, succeeded: bool) -> None:
+    outcome = CpuStatus.SUCCEEDED if succeeded else CpuStatus.FAILED
+    cpu = cpu_of(job)
+    if move_cpu(cpu, CpuStatus.RUNNING, outcome, was=job.id, holds=job.id):
+        move_cpu(cpu, outcome, CpuStatus.FREE, was=job.id, holds=None)
+    else:
+        move_cpu(cpu, CpuStatus.JUST_INSERTED, CpuStatus.FREE, was=job.id, holds=None)
+
+
+_UNPLACED: dict[str, object] = {
+    "engine": None, "cpu": None, "execution": None, "starter": None, "start_mark": None,
+    "starting_tick": None, "started_at": None, "started_tick": None, "rows_masked": None, "rows_total": None,
+}  # fmt: skip
+
+
+_EXECUTION = "execution "
+_PLACING = f"{JobStatus.SCHEDULING} -> {JobStatus.SCHEDULED}"
+_STARTING = f"{JobStatus.SCHEDULED} -> {JobStatus.RUNNING}"
+_INTENT = ("starter", "start_mark", "starting_tick", "attempts")
+_INTEND = Statement(
+    lambda: Queue.update({name: param(name) for name in _INTENT}).where(
+        Queue.id == param("id"), Queue.status == param("scheduled"), Queue.starter.is_null()
+    )
+)
+_HOLDING = Statement(
+    lambda: (
+        Queue.select(*ALL_COLUMNS)
+        .join(Engines, on=(Engines.job_id == Queue.id))
+        .where(Engines.engine == param("engine"), Engines.job_id.is_null(False))
+    )
+)
+_PLACED = Statement(lambda: Queue.select(*ALL_COLUMNS).where(Queue.engine == param("engine"), IS_ACTIVE, IS_PLACED))
+_ASKED_ENDING = Statement(lambda: Queue.select(Queue.ending, Queue.ending_why).where(Queue.id == param("id")))
+_PROGRESS = Statement(
+    lambda: Queue.update({"rows_masked": param("masked"), "rows_total": param("total")}).where(
+        Queue.id == param("id"), Queue.status == param("running")
+    )
+)

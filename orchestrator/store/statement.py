@@ -1,0 +1,64 @@
+"""Statements that are written once as peewee queries and run many times.
+
+peewee takes longer to write a statement than SQLite to run it: for what each job passes through, that is half the
+time. So the text is written at the first use, with a place for each `param`, and then only filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from peewee import Value
+
+from orchestrator.job import Job
+from orchestrator.store.models import Queue, database
+
+
+def param(name: str) -> Any:
+    """Give a place in a query for the value called `name`."""
+    return Value(_Param(name), converter=False)
+
+
+class _Param:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Statement:
+    """One statement, given by a function that builds its query: the tables need not be open yet."""
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self._build = build
+        self._sql = ""
+        self._places: list[Any] = []
+
+    def rows(self, **values: object) -> list[tuple[Any, ...]]:
+        """Run it with these values; all rows."""
+        found: list[tuple[Any, ...]] = self._run(values).fetchall()
+        return found
+
+    def change(self, **values: object) -> int:
+        """Run it with these values; how many rows it changed."""
+        return int(self._run(values).rowcount)
+
+    def insert(self, **values: object) -> int:
+        """Run it with these values; the id of the row that it inserted."""
+        return int(database.last_insert_id(self._run(values)))
+
+    def _run(self, values: dict[str, object]) -> Any:
+        if not self._sql:
+            sql, self._places = self._build().sql()
+            self._sql = sql
+        return database.execute_sql(
+            self._sql, [values[place.name] if isinstance(place, _Param) else place for place in self._places]
+        )
+
+
+COLUMNS = tuple(Queue._meta.sorted_field_names)
+ALL_COLUMNS = tuple(getattr(Queue, name) for name in COLUMNS)
+
+
+def jobs_of(rows: list[tuple[Any, ...]]) -> list[Job]:
+    """Give the jobs in rows of ALL_COLUMNS."""
+    return [Job(**dict(zip(COLUMNS, row, strict=True))) for row in rows]

@@ -1,0 +1,122 @@
+"""`orchestrator init DIR`."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.settings import load_settings
+
+ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
+ROOT = Path(__file__).parents[2]
+
+
+def init(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ORCHESTRATOR, "init", str(directory), *options], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    directory = tmp_path / "new"
+    assert init(directory).returncode == 0
+    return directory
+
+
+@pytest.mark.parametrize(("name", "mode"), [("spool", 0o2770), ("run", 0o711), ("log", 0o750)])
+def test_callers_reach_the_spool_and_commands_pass_through_the_run_directory(made: Path, name: str, mode: int) -> None:
+    assert stat.S_IMODE((made / name).stat().st_mode) == mode
+
+
+def test_the_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert init(tmp_path / "new").returncode == 0
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "new" / "spool").stat().st_mode) == 0o2770
+
+
+def test_the_settings_that_it_writes_can_be_read(made: Path) -> None:
+    settings = load_settings(made / "orchestrator.toml")
+
+    assert settings.spools["default"].path == made / "spool"
+    assert list(settings.commands) == ["greet"]
+
+
+@pytest.mark.parametrize("name", ["orchestrator.toml", "supervisor.conf"])
+def test_a_file_that_says_something_else_is_not_overwritten_and_nothing_is_made(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine\n")
+
+    done = init(tmp_path)
+
+    assert done.returncode == 64
+    assert f"{tmp_path / name} is there already" in done.stderr
+    assert (tmp_path / name).read_text() == "mine\n"
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_second_init_makes_what_is_missing_and_leaves_the_rest(made: Path) -> None:
+    (made / "log").rmdir()
+    (made / "spool").chmod(0o2775)
+    before = (made / "orchestrator.toml").stat()
+
+    done = init(made, "--json")
+
+    assert json.loads(done.stdout) == {"directory": str(made), "made": ["log/"]}
+    assert stat.S_IMODE((made / "spool").stat().st_mode) == 0o2775
+    assert (made / "orchestrator.toml").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_directory_with_blanks_in_its_path_serves_as_well(tmp_path: Path) -> None:
+    directory = tmp_path / "with two blanks"
+
+    done = init(directory)
+    command = [str(ORCHESTRATOR), "--config", str(directory / "orchestrator.toml"), "jobs"]
+    jobs = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0
+    assert jobs.returncode == 0, jobs.stderr
+
+
+def test_a_relative_directory_is_meant_from_where_one_stands(tmp_path: Path) -> None:
+    done = subprocess.run([ORCHESTRATOR, "init", "."], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert str(tmp_path / "orchestrator.toml") in done.stdout
+
+
+def test_the_supervisor_conf_that_it_writes_is_the_one_of_the_checkout_but_for_the_program(made: Path) -> None:
+    checkout = (ROOT / "supervisor.conf").read_text()
+    template = (ROOT / "orchestrator" / "cli" / "templates" / "supervisor.conf").read_text()
+
+    assert template == checkout
+    assert (made / "supervisor.conf").read_text() == checkout.replace(
+        "%(here)s/.venv/bin/orchestrator", str(ORCHESTRATOR)
+    )
+
+
+def test_in_a_checkout_its_supervisor_conf_stays_and_is_no_hindrance(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    program = checkout / ".venv" / "bin" / "orchestrator"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {ORCHESTRATOR} "$@"\n')
+    conf = checkout / "supervisor.conf"
+    conf.write_bytes((ROOT / "supervisor.conf").read_bytes())
+    # The program knows itself by its Python: a link is one with its own folder, as in a .venv.
+    (program.parent / "python").symlink_to(sys.executable)
+    run = "import sys; sys.executable = sys.argv[1]; from orchestrator.cli import run; sys.exit(run(sys.argv[2:]))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", run, str(program.parent / "python"), "init", str(checkout), "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["made"] == ["orchestrator.toml", "spool/", "run/", "log/"]
+    assert conf.read_bytes() == (ROOT / "supervisor.conf").read_bytes()
