@@ -77,7 +77,8 @@ class Schedule:
 
     def start(self) -> None:
         """Start all threads."""
-        seed(self._settings)
+        with contextlib.suppress(OSError):  # the loop tells
+            beat(self._settings)  # before `watch` asks for it, so that callers who come with the start are not warned
         for thread in self._threads:
             thread.start()
 
@@ -102,13 +103,16 @@ class Schedule:
         self._release_bell.ring()
 
     def _schedule_loop(self) -> None:
-        seen, due = -1, True
+        seen, due, seeded = -1, True, False
         next_beat = next_callers = 0.0  # on the monotonic clock
         complaint = ""
         with Doorbell(self._settings.run_dir, DOORBELL) as doorbell:
             while not self._stopping:
                 now = time.monotonic()
                 try:
+                    if not seeded:
+                        seed(self._settings)
+                        seeded = True
                     if now >= next_callers:
                         next_callers = now + LOOK
                         if cancel_for_gone_callers(self._host):

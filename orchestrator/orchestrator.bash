@@ -211,7 +211,7 @@ _orc_wait() {
     pause=10 stale='' quit_at=''
     _orc_choose_pause
     _orc_now
-    began=$now beat_due=$now
+    began=$now beat_due=$((now + 2)) # most jobs are taken, many have ended by then, and a spool just started is served
     while :; do
         # The job file before the light: where the caller made no light, the orchestrator makes it before it takes.
         if [ -e "$name.job" ]; then

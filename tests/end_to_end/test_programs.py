@@ -169,6 +169,19 @@ def test_a_database_that_a_stranger_locks_for_ten_seconds_loses_nothing(house: H
     assert "cannot take jobs now" in house.log.read_text()
 
 
+def test_a_program_that_starts_while_a_stranger_locks_the_database_waits_and_goes_on(house: House) -> None:
+    house.run("jobs")  # makes the database
+    with contextlib.closing(sqlite3.connect(house.database, isolation_level=None)) as stranger:
+        stranger.execute("BEGIN EXCLUSIVE")
+        program = house.start()
+        time.sleep(7)  # more than one statement waits
+        assert program.poll() is None, house.log.read_text()
+        stranger.execute("COMMIT")
+    house.drop("AFTER", "command=true")
+
+    assert house.verdict("AFTER", 30) is None
+
+
 def test_a_spool_that_vanishes_and_comes_back_is_served_again(house: House) -> None:
     house.start()
     shutil.rmtree(house.spool)
