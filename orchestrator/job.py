@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.duration import parse_duration
 from orchestrator.errors import JobRefused
+from orchestrator.process import MAX_PID
 
 MAX_FILE_BYTES = 64 * 1024
 DEFAULT_PRIORITY = 50
@@ -144,7 +145,7 @@ _KEYS: dict[str, Callable[[str], Any]] = {
     "target_connector": _whole(1, 2**31 - 1),
     "command": _text,
     "priority": _whole(0, 100),
-    "pid": _whole(2, 2**22),  # 1 is never a caller; the kernel's own limit of pids is 2**22
+    "pid": _whole(2, MAX_PID),  # 1 is never a caller
     "timeout": parse_duration,
     "retries": _whole(0, 100),
     "on_caller_exit": _one_of("keep", "cancel"),

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+MAX_PID = 2**22  # the kernel's own limit (proc(5), pid_max)
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 # A caller may write pid= into its job file in the second in which it was born; clocks differ by this much at most.
 _BIRTH_SLACK = 1.0
@@ -28,17 +30,11 @@ class ProcessIdentity:
 
     @classmethod
     def parse(cls, text: str) -> ProcessIdentity:
-        """Read what `str()` gave."""
+        """Read what `str()` gave. Raises ValueError where it names no process."""
         pid, start, boot = text.split(":", 2)
+        if not 0 < int(pid) <= MAX_PID:
+            raise ValueError(f"not a pid: {pid[:20]}")
         return cls(int(pid), int(start), boot)
-
-    @classmethod
-    def from_stat(cls, stat: str, boot: str) -> ProcessIdentity:
-        """Read the line of /proc/PID/stat that a process gave of itself. Raises ValueError where it is none."""
-        try:
-            return cls(int(stat.split(maxsplit=1)[0]), _read_stat(stat).start, boot)
-        except IndexError as exc:
-            raise ValueError(f"not a line of /proc/PID/stat: {stat[:80]!r}") from exc
 
     @classmethod
     def of_child(cls, pid: int) -> ProcessIdentity:

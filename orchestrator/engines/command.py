@@ -1,7 +1,8 @@
 """The engine of kind `command`: local processes, which outlive the daemons, and whose exit status still arrives.
 
-Each attempt has a folder run_dir/commands/ID.ATTEMPT: `claim` (by command_run.sh: it runs; by a daemon: it never
-will) and `exit`. See docs/decisions/0004-command-supervision.md.
+Each attempt has a file run_dir/commands/UID/ID.ATTEMPT, its claim. Made by command_run.sh it names the process that
+runs the command, and later its exit status; made by a daemon it says `never`: the command never runs.
+See docs/decisions/0004-command-supervision.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import json
 import logging
 import os
 import pwd
-import shutil
 import signal
 import stat
 import subprocess
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 RUN = str(Path(__file__).with_name("command_run.sh"))
 PATIENCE = 10.0  # seconds between SIGTERM and SIGKILL
+_NEVER = "never"  # in the claim of a daemon, before the boot's id
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -56,6 +57,7 @@ class CommandEngine(Engine):
         self._states = everything.run_dir / "commands"
         self._logs = everything.log_dir / "jobs"
         self._processes: dict[str, _Process] = {}
+        self._folders: set[Path] = set()  # those for claims that are known to be there
 
     def close(self) -> None:
         """Let go of all commands; they run on."""
@@ -69,7 +71,17 @@ class CommandEngine(Engine):
             self._logs.mkdir(mode=0o750, exist_ok=True)
         except OSError as exc:
             raise EngineDown(f"{exc.filename}: {exc.strerror}") from exc
+        self._folders.clear()
+        self._remove_old_claims()
         return "commands on this host"
+
+    def _remove_old_claims(self) -> None:
+        """Remove what daemons claimed before this boot: nobody is left who could be kept from running."""
+        for claim in self._states.glob("*/*"):
+            with contextlib.suppress(OSError, ValueError):
+                text = _read_small(claim)
+                if text.startswith(_NEVER) and text != f"{_NEVER} {boot_id()}\n":
+                    claim.unlink()
 
     def lookup(self, job: Job) -> Lookup:
         """Tell whether the job is a command that is configured, or a shell line."""
@@ -89,30 +101,44 @@ class CommandEngine(Engine):
     def start(self, job: Job) -> str:
         """Start the command in a session of its own."""
         execution = f"{job.id}.{job.attempts}"
-        state = self._states / execution
         try:
             words = self._words(job)
             uid, gid, groups, environment = _user(job)
-            state.mkdir(mode=0o700)
-            if uid is not None and gid is not None:
-                os.chown(state, uid, gid)
+            claim = self._folder(job) / execution
             output = self._open_output(job)
         except (OSError, JobRefused, KeyError) as exc:
             raise StartRefused(f"the command cannot be started: {exc}") from exc
+        told, tell = os.pipe()
         try:
             child = subprocess.Popen(
-                ["/bin/sh", RUN, str(state), boot_id(), *words],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", env=environment,
+                ["/bin/sh", RUN, str(claim), boot_id(), *words],
+                stdin=told, stdout=output, stderr=output, cwd="/", env=environment,
                 start_new_session=True, user=uid, group=gid, extra_groups=groups,
             )  # fmt: skip
+            identity = ProcessIdentity.of_child(child.pid)
+            with contextlib.suppress(BrokenPipeError):  # it was killed already
+                os.write(tell, b"%d\n" % identity.start)
         except (OSError, subprocess.SubprocessError) as exc:
-            shutil.rmtree(state, ignore_errors=True)
             raise StartRefused(f"the command cannot be started: {exc}") from exc
         finally:
-            os.close(output)
-        identity = ProcessIdentity.of_child(child.pid)
+            for fd in (told, tell, output):
+                os.close(fd)
         self._processes[execution] = _Process(identity, os.pidfd_open(child.pid), child)
         return execution
+
+    def _folder(self, job: Job) -> Path:
+        """Give the folder for claims of the user as whom a job runs; it is made where it is not known to be there."""
+        uid = _owner(job)
+        folder = self._states / str(uid)
+        if folder not in self._folders:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if uid != os.geteuid():
+                os.chown(folder, uid, -1)
+            self._folders.add(folder)
+        return folder
+
+    def _claim_of(self, job: Job) -> Path:
+        return self._states / str(_owner(job)) / (job.execution or f"{job.id}.{job.attempts}")
 
     def _words(self, job: Job) -> list[str]:
         command = job.command or ""
@@ -129,15 +155,15 @@ class CommandEngine(Engine):
 
     def find_start(self, job: Job, others: Iterable[str]) -> str | None:
         """Claim the attempt: where that works, it never ran and never will; else it runs, or ran."""
-        execution = f"{job.id}.{job.attempts}"
-        state = self._states / execution
+        claim = self._claim_of(job)
         try:
-            state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(state / "claim", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            self._folder(job)
+            with open(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+                file.write(f"{_NEVER} {boot_id()}\n")
         except FileExistsError:
-            return execution
+            return claim.name
         except OSError as exc:
-            raise StartLost(f"{state}/claim: {exc.strerror}") from exc
+            raise StartLost(f"{claim}: {exc.strerror}") from exc
         return None
 
     def check(self, jobs: Sequence[Job]) -> Mapping[int, Running | Ended]:
@@ -149,7 +175,7 @@ class CommandEngine(Engine):
         process = self._processes.get(execution) or self._adopt(job)
         if process is not None and process.identity.is_alive():
             return Running()
-        status = self._exit_status(execution)
+        status = self._exit_status(job)
         if status is None:
             leader = process.identity if process is not None else self._claimant(job)
             if leader is not None:
@@ -189,18 +215,17 @@ class CommandEngine(Engine):
     def _claimant(self, job: Job) -> ProcessIdentity | None:
         """Name the supervising shell that claimed the attempt, alive or not."""
         try:
-            line, boot = _read_small(self._states / (job.execution or "") / "claim").splitlines()
-            identity = ProcessIdentity.from_stat(line, boot)
+            identity = ProcessIdentity.parse(_read_small(self._claim_of(job)).partition("\n")[0])
         except (OSError, ValueError):
             return None
         # The user of the command could have put another's process there.
         return identity if uid_of(identity.pid) in (None, _owner(job)) else None
 
-    def _exit_status(self, execution: str) -> int | None:
+    def _exit_status(self, job: Job) -> int | None:
         with contextlib.suppress(OSError, ValueError):
-            text = _read_small(self._states / execution / "exit")
-            if text.endswith("\n"):
-                return int(text)
+            _, status, end = _read_small(self._claim_of(job)).split("\n")
+            if not end and 0 <= int(status) <= 255:
+                return int(status)
         return None
 
     def cancel(self, job: Job) -> None:
@@ -212,15 +237,12 @@ class CommandEngine(Engine):
         _kill_session(process.identity, job, signal.SIGTERM if patient else signal.SIGKILL)
 
     def forget(self, job: Job) -> None:
-        """Remove the attempt's folder."""
-        execution = job.execution or f"{job.id}.{job.attempts}"
-        self._let_go(execution)
-        state = self._states / execution
-        for file in ("claim", "exit"):
-            with contextlib.suppress(OSError):
-                os.unlink(state / file)
+        """Remove the attempt's claim. A daemon's own stays: without it, a start that comes late would run."""
+        claim = self._claim_of(job)
+        self._let_go(claim.name)
         with contextlib.suppress(OSError):
-            os.rmdir(state)
+            if not _is_never(claim):
+                claim.unlink()
 
     def wait_fds(self) -> Iterable[int]:
         """Give a descriptor for each running command."""
@@ -262,6 +284,15 @@ def _owner(job: Job) -> int:
 @lru_cache(maxsize=256)
 def _passwd(uid: int) -> pwd.struct_passwd:
     return pwd.getpwuid(uid)
+
+
+def _is_never(claim: Path) -> bool:
+    """Tell whether a daemon made the claim, or was about to; the user of the command may have put anything there."""
+    try:
+        text = _read_small(claim)
+    except (OSError, ValueError):
+        return False
+    return not text or text.startswith(_NEVER)
 
 
 def _read_small(path: Path) -> str:

@@ -1,8 +1,8 @@
 """Observers of spool directories: watchdog's, asked for just what a spool needs.
 
-Three things differ from watchdog as it comes (7.1.0, read in its source): no IN_MOVED_FROM is asked for, because an
-unmatched one holds every later event back for 0.5 s; an overflow of the kernel's queue is told on, so that the
-directory is looked through; and a spool on a file system that inotify cannot see is polled.
+On a local file system one thread of watchdog's reads inotify and tells at once. watchdog's own observer (7.1.0, read in
+its source) has three, with two queues between them, holds every event behind an unmatched IN_MOVED_FROM back for 0.5 s,
+and tells nobody of an overflow of the kernel's queue. Where inotify cannot see, watchdog's observer polls.
 """
 
 from __future__ import annotations
@@ -10,79 +10,39 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
-from watchdog.events import (
-    DirDeletedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers.api import DEFAULT_OBSERVER_TIMEOUT, BaseObserver
-from watchdog.observers.inotify import InotifyEmitter, InotifyWatchGroup
-from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD, Mask
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
 from watchdog.observers.polling import PollingObserver
 
 from orchestrator.job import CANCEL_SUFFIX, JOB_SUFFIX
 from orchestrator.spool.filesystem import is_shared
 
-# What is handed on; polling knows no FileClosedEvent, but sees a file again when it has grown.
-EVENTS = (FileClosedEvent, FileCreatedEvent, FileModifiedEvent, FileMovedEvent, DirDeletedEvent)
-
 POLL_INTERVAL = 1.0  # seconds between two looks where inotify cannot see
 
-_REQUESTS = (JOB_SUFFIX.encode(), CANCEL_SUFFIX.encode())
+_REQUESTS = (JOB_SUFFIX, CANCEL_SUFFIX)
+# What makes a file whole in a spool: closed by its writer, or moved in. And what takes the spool itself away.
+_MASK = Mask(
+    InotifyConstants.IN_CLOSE_WRITE
+    | InotifyConstants.IN_MOVED_TO
+    | InotifyConstants.IN_DELETE_SELF
+    | InotifyConstants.IN_MOVE_SELF
+    | InotifyConstants.IN_ONLYDIR
+)
 
 
-class _SpoolWatchGroup(InotifyWatchGroup):
-    """Lets pass only what may be a request: a caller makes three files for each."""
+class Observer(Protocol):
+    """Tells of what arrives in a spool, from a thread of its own."""
 
-    overflowed: Callable[[], None]
+    def start(self) -> None:
+        """Begin to tell. Raises OSError where it cannot watch."""
 
-    def on_event(self, event: InotifyEvent) -> None:
-        if not event.name or event.name.endswith(_REQUESTS):
-            super().on_event(event)
+    def stop(self) -> None:
+        """Ask the thread to end."""
 
-    def on_queue_overflow(self) -> None:
-        super().on_queue_overflow()
-        self.overflowed()
-
-
-class SpoolEmitter(InotifyEmitter):
-    """Emits what makes a file whole in a spool: closed by its writer, or moved in."""
-
-    def get_event_mask_from_filter(self) -> Mask:
-        """Give the kernel's mask of events."""
-        return Mask(
-            InotifyConstants.IN_CLOSE_WRITE
-            | InotifyConstants.IN_MOVED_TO
-            | InotifyConstants.IN_DELETE_SELF
-            | InotifyConstants.IN_MOVE_SELF
-        )
-
-    def on_thread_start(self) -> None:
-        """Begin to watch; an overflow emits an event of the directory itself."""
-        self._inotify = _SpoolWatchGroup(
-            self._inotify_fd, os.fsencode(self.watch.path), event_mask=self.get_event_mask_from_filter()
-        )
-        self._inotify.overflowed = lambda: self.queue_event(FileClosedEvent(self.watch.path))
-
-
-class SpoolObserver(BaseObserver):
-    """An inotify observer for spools."""
-
-    def __init__(self, *, timeout: float = DEFAULT_OBSERVER_TIMEOUT) -> None:
-        self._inotify_fd = InotifyFD()
-        self._inotify_fd.start()
-        super().__init__(SpoolEmitter, timeout=timeout, inotify_fd=self._inotify_fd)
-
-    def on_thread_stop(self) -> None:
-        """Stop watching."""
-        super().on_thread_stop()
-        self._inotify_fd.stop()
-        self._inotify_fd.join()
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for that."""
 
 
 class SpoolEvents(FileSystemEventHandler):
@@ -92,19 +52,50 @@ class SpoolEvents(FileSystemEventHandler):
     """
 
     def __init__(self, path: Path, arrived: Callable[[str], None], look: Callable[[], None]) -> None:
-        self._path = str(path)
+        self.path = path
+        self.look = look
         self._arrived = arrived
-        self._look = look
+
+    def tell(self, name: str) -> None:
+        """Take the name of a file that was seen."""
+        if not name.startswith(".") and name.endswith(_REQUESTS):
+            self._arrived(name)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Take one event; called by the observer's thread."""
+        """Take one event of an observer that polls; called by its thread."""
         path = os.fsdecode(event.dest_path or event.src_path)
-        if path == self._path:  # gone, or events were lost
-            self._look()
-            return
-        name = os.path.basename(path)
-        if not name.startswith(".") and name.endswith((JOB_SUFFIX, CANCEL_SUFFIX)):
-            self._arrived(name)
+        if path == str(self.path):
+            self.look()
+        else:
+            self.tell(os.path.basename(path))
+
+    def on_event(self, event: InotifyEvent) -> None:
+        """Take one event of inotify."""
+        if event.name:
+            self.tell(os.fsdecode(event.name))
+        else:  # the directory itself has moved or gone
+            self.look()
+
+    def on_watch_deleted(self, wd: WatchDescriptor) -> None:
+        """Take it that nothing is watched any more."""
+        self.look()
+
+    def on_queue_overflow(self) -> None:
+        """Take it that the kernel has dropped events."""
+        self.look()
+
+
+class SpoolObserver(InotifyFD):
+    """Tells of one spool by inotify."""
+
+    def __init__(self, events: SpoolEvents) -> None:
+        super().__init__()
+        self._events = events
+
+    def start(self) -> None:
+        """Begin to watch, and to tell. Raises OSError where inotify's limits are reached (inotify(7))."""
+        super().start()  # first: only the thread that runs gives back what __init__ took
+        self.add_callback(os.fsencode(self._events.path), _MASK, self._events, CallbackId(id(self._events)))
 
 
 def must_poll(path: Path, setting: str) -> bool:
@@ -112,8 +103,10 @@ def must_poll(path: Path, setting: str) -> bool:
     return setting == "polling" or (setting == "auto" and is_shared(path))
 
 
-def make_observer(path: Path, setting: str) -> BaseObserver:
-    """Make the observer that suits the spool at `path`; it is not started yet."""
-    observer = PollingObserver(timeout=POLL_INTERVAL) if must_poll(path, setting) else SpoolObserver()
-    observer.daemon = True
+def make_observer(events: SpoolEvents, setting: str) -> Observer:
+    """Make the observer that suits the spool; it is not started yet. Raises OSError."""
+    if not must_poll(events.path, setting):
+        return SpoolObserver(events)
+    observer = PollingObserver(timeout=POLL_INTERVAL)
+    observer.schedule(events, str(events.path))
     return observer

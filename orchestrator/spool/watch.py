@@ -10,14 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from watchdog.observers.api import BaseObserver
-
 from orchestrator.doorbell import Bell
 from orchestrator.settings import Settings, SpoolSettings
 from orchestrator.spool.claim import SETTLED
 from orchestrator.spool.directory import SpoolDirectory, SpoolGone
 from orchestrator.spool.intake import Intake, IntakeDelayed
-from orchestrator.spool.observe import EVENTS, POLL_INTERVAL, SpoolEvents, make_observer, must_poll
+from orchestrator.spool.observe import POLL_INTERVAL, Observer, SpoolEvents, make_observer, must_poll
 from orchestrator.store.database import StoreBusy, close_database
 
 log = logging.getLogger(__name__)
@@ -46,7 +44,7 @@ class SpoolWatch(threading.Thread):
         self._look_due = 0.0  # on the monotonic clock
         self._beat_due = 0.0
         self._stopping = False
-        self._observer: BaseObserver | None = None
+        self._observer: Observer | None = None
         self._observed: tuple[int, int] | None = None  # device and inode of the directory that is observed
         self._polled = False
         self._complaint = ""
@@ -119,9 +117,7 @@ class SpoolWatch(threading.Thread):
         self._look_due = 0.0
 
     def _start_observing(self, setting: str) -> None:
-        observer = make_observer(self._spool.path, setting)
-        events = SpoolEvents(self._spool.path, self._note, self._note_look)
-        observer.schedule(events, str(self._spool.path), event_filter=list(EVENTS))
+        observer = make_observer(SpoolEvents(self._spool.path, self._note, self._note_look), setting)
         try:
             observer.start()
         except OSError:

@@ -27,6 +27,7 @@ COMMANDS = {
     "show": (*SHOW, "show", "{param.x}", "a {param.x} b", "fixed"),
     "missing": ("/nowhere/at/all",),
 }
+ME = os.geteuid()
 Wait = Callable[[Callable[[], bool]], None]
 
 
@@ -37,8 +38,8 @@ def engine(tmp_path: Path) -> Iterator[CommandEngine]:
     made = CommandEngine(engine_settings("command"), settings_in(tmp_path, **COMMANDS))
     made.describe()
     yield made
-    for folder in (tmp_path / "run" / "commands").iterdir():
-        made.cancel(a_job(execution=folder.name, ending="CANCELLED", ending_tick="another-boot 0.0",
+    for claim in (tmp_path / "run" / "commands").glob("*/*"):
+        made.cancel(a_job(execution=claim.name, ending="CANCELLED", ending_tick="another-boot 0.0",
                           submitted_at="1999-01-01T00:00:00.000000Z"))  # fmt: skip
     made.close()
 
@@ -60,6 +61,13 @@ def end_of(engine: CommandEngine, job: Job) -> Ended:
             return state
         time.sleep(0.005)
     raise AssertionError("it never ended")
+
+
+def claim_in(folder: Path, owner: int = ME) -> Path:
+    """Give the path of the first attempt's claim; its folder is made."""
+    claim = folder / "run" / "commands" / str(owner) / "1.1"
+    claim.parent.mkdir(parents=True, exist_ok=True)
+    return claim
 
 
 def output(tmp_path: Path) -> str:
@@ -192,23 +200,23 @@ def test_what_was_kept_of_an_attempt_is_gone_when_it_is_forgotten(engine: Comman
     job = start(engine, command="true")
     end_of(engine, job)
     engine.forget(job)
-    assert list((tmp_path / "run" / "commands").iterdir()) == []
+    assert not claim_in(tmp_path).exists()
 
 
-@pytest.mark.parametrize("status", ["", "0", "x\n", "0\n0\n", "\n"])
+@pytest.mark.parametrize("status", ["", "0", "x\n", "0\n0\n", "\n", "-1\n", "256\n", "9" * 4000 + "\n"])
 def test_half_an_exit_status_is_none(engine: CommandEngine, tmp_path: Path, status: str) -> None:
     job = start(engine, command="exit 3")
     end_of(engine, job)
-    (tmp_path / "run" / "commands" / "1.1" / "exit").write_text(status)
+    first = claim_in(tmp_path).read_text().partition("\n")[0]
+    claim_in(tmp_path).write_text(f"{first}\n{status}")
     assert end_of(engine, job).status is JobStatus.FAILED
 
 
+@pytest.mark.parametrize("put", ["mkfifo {}", "ln -s /dev/zero {}", "mkdir {}", "printf 99999999999:1:x > {}"])
 def test_a_command_cannot_hold_the_daemon_up_with_what_it_puts_for_its_exit_status(
-    engine: CommandEngine, tmp_path: Path
+    engine: CommandEngine, tmp_path: Path, put: str
 ) -> None:
-    job = start(
-        engine, command=f"mkfifo {tmp_path}/run/commands/1.1/exit; ln -s /dev/zero {tmp_path}/zero; kill -9 $PPID"
-    )
+    job = start(engine, command=f"rm {claim_in(tmp_path)}; {put.format(claim_in(tmp_path))}; kill -9 $PPID")
     assert end_of(engine, job).status is JobStatus.FAILED
 
 

@@ -9,17 +9,19 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from orchestrator.engines import command as command_module
 from orchestrator.engines.base import Running, StartLost
 from orchestrator.engines.command import CommandEngine
-from orchestrator.process import identify
+from orchestrator.process import boot_id, identify
 from orchestrator.state import JobStatus
 
 from .make import a_job, engine_settings, intended, settings_in
-from .test_command_engine import Wait, alive, asked_to_end, children_of, end_of, start
+from .test_command_engine import Wait, alive, asked_to_end, children_of, claim_in, end_of, start
 
 NOBODY = 65534
 
@@ -51,7 +53,7 @@ def test_a_command_is_adopted_and_its_exit_status_still_arrives(
     engine: CommandEngine, later: CommandEngine, tmp_path: Path, eventually: Wait
 ) -> None:
     job = start(engine, command=f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; exit 7")
-    eventually(lambda: (tmp_path / "run/commands/1.1/claim").exists())
+    eventually(claim_in(tmp_path).exists)
     engine.close()
     assert later.check([job])[1] == Running()
     assert len(list(later.wait_fds())) == 1
@@ -103,13 +105,31 @@ def test_an_attempt_that_never_ran_is_claimed_and_never_will(
     """The daemon died between its intent and the start: then the start must not come later."""
     job = intended("", command=f"touch {tmp_path}/ran", shell=True)
     assert later.find_start(job, []) is None
-    state = tmp_path / "run/commands/1.1"
-    run = [*("/bin/sh", "orchestrator/engines/command_run.sh"), str(state), "boot", "/bin/touch", f"{tmp_path}/ran"]
-    assert subprocess.run(run, cwd=Path(__file__).parents[2], check=False).returncode == 0
+    run = ["/bin/sh", command_module.RUN, str(claim_in(tmp_path)), "boot", "/bin/touch", f"{tmp_path}/ran"]
+    assert subprocess.run(run, input=b"1\n", check=False).returncode == 0
     assert not (tmp_path / "ran").exists()
     later.forget(job)
-    assert subprocess.run(run, cwd=Path(__file__).parents[2], check=False).returncode == 0
+    later.describe()
+    assert subprocess.run(run, input=b"1\n", check=False).returncode == 0
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_start_that_was_cut_off_before_it_was_told_of_never_runs(later: CommandEngine, tmp_path: Path) -> None:
+    run = ["/bin/sh", command_module.RUN, str(claim_in(tmp_path)), "boot", "/bin/touch", f"{tmp_path}/ran"]
+    assert subprocess.run(run, input=b"", check=False).returncode == 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_a_daemon_claimed_before_this_boot_is_removed_and_nothing_else(
+    engine: CommandEngine, tmp_path: Path
+) -> None:
+    folder = claim_in(tmp_path).parent
+    claims = {"1.1": "never another-boot\n", "2.1": f"never {boot_id()}\n", "3.1": "", "4.1": "5:6:another-boot\n0\n"}
+    for name, text in claims.items():
+        (folder / name).write_text(text)
+    engine.describe()
+
+    assert sorted(path.name for path in folder.iterdir()) == ["2.1", "3.1", "4.1"]
 
 
 def test_an_attempt_that_ran_is_found(engine: CommandEngine, later: CommandEngine) -> None:
@@ -132,28 +152,23 @@ def test_of_a_start_and_a_claim_at_the_same_time_one_wins(engine: CommandEngine,
 def test_where_the_claim_cannot_be_made_nobody_can_tell(later: CommandEngine, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "run")
     (tmp_path / "run").write_text("no folder")
-    with pytest.raises(StartLost, match="claim: Not a directory"):
+    with pytest.raises(StartLost, match=r"1\.1: Not a directory"):
         later.find_start(intended(""), [])
 
 
-@pytest.mark.parametrize("claim", ["", "\n", "\n\n", "x\ny", "12 (sh) S\nboot", "1\n2\n3\n", "\xff"])
+@pytest.mark.parametrize("claim", ["", "\n", "\n\n", "x\ny", "12:x:boot\n", "1\n2\n3\n", "\xff"])
 def test_a_claim_that_makes_no_sense_is_of_no_process(later: CommandEngine, tmp_path: Path, claim: str) -> None:
-    state = tmp_path / "run/commands/1.1"
-    state.mkdir(parents=True)
-    (state / "claim").write_text(claim, encoding="latin-1")
+    claim_in(tmp_path).write_text(claim, encoding="latin-1")
     job = a_job(status="RUNNING", execution="1.1")
     later.cancel(asked_to_end(job))
     assert end_of(later, job).status is JobStatus.FAILED
 
 
 def test_a_claim_of_a_reused_pid_is_of_no_process_and_nobody_is_hurt(later: CommandEngine, tmp_path: Path) -> None:
-    state = tmp_path / "run/commands/1.1"
-    state.mkdir(parents=True)
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
         found = identify(stranger.pid)
         assert found is not None
-        stat = Path(f"/proc/{stranger.pid}/stat").read_text().replace(f" {found.start} ", f" {found.start - 1} ")
-        (state / "claim").write_text(f"{stat.strip()}\n{found.boot}\n")
+        claim_in(tmp_path).write_text(f"{replace(found, start=found.start - 1)}\n")
         job = a_job(status="RUNNING", execution="1.1")
         later.cancel(asked_to_end(job, "another-boot 0.0"))
         assert end_of(later, job).status is JobStatus.FAILED
@@ -186,13 +201,12 @@ def test_a_daemon_of_root_runs_a_command_as_the_owner_of_its_job_file(shared: Pa
 def test_a_user_cannot_pass_another_users_process_off_as_its_own_command(shared: Path) -> None:
     """Else a daemon of root would kill it at the next cancel."""
     engine = an_engine(shared)
-    state = shared / "run/commands/1.1"
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as victim:
         found = identify(victim.pid)
         assert found is not None
-        state.mkdir()
-        (state / "claim").write_text(f"{Path(f'/proc/{victim.pid}/stat').read_text().strip()}\n{found.boot}\n")
-        for path in (state, state / "claim"):
+        claim = claim_in(shared, NOBODY)
+        claim.write_text(f"{found}\n")
+        for path in (claim.parent, claim):
             os.chown(path, NOBODY, NOBODY)
         job = a_job(status="RUNNING", execution="1.1", owner=NOBODY)
         engine.cancel(asked_to_end(job, "another-boot 0.0"))

@@ -6,34 +6,29 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, Mask, WatchDescriptor
 from watchdog.observers.polling import PollingObserver
 
 from orchestrator.spool import filesystem, observe
 from orchestrator.spool.filesystem import file_system_of, is_shared
-from orchestrator.spool.observe import EVENTS, SpoolEvents, SpoolObserver, make_observer, must_poll
+from orchestrator.spool.observe import SpoolEvents, SpoolObserver, make_observer, must_poll
 from tests.spool.place import bash, output_of, until
 
 
 class Told:
     """What an observer told."""
 
-    def __init__(self, path: Path, observer: Any) -> None:
+    def __init__(self, path: Path, setting: str) -> None:
         self.path = path
         self.arrived: list[str] = []
         self.looks = 0
-        self.observer = observer
-        observer.schedule(SpoolEvents(path, self.arrived.append, self.look), str(path), event_filter=list(EVENTS))
-        observer.start()
+        self.observer = make_observer(SpoolEvents(path, self.arrived.append, self.look), setting)
+        self.observer.start()
 
     def look(self) -> None:
         self.looks += 1
-
-    def emitter(self) -> Any:
-        [emitter] = self.observer.emitters
-        return emitter
 
 
 @pytest.fixture
@@ -41,7 +36,7 @@ def told(tmp_path: Path) -> Iterator[Told]:
     """Watch a spool by inotify."""
     path = tmp_path / "spool"
     path.mkdir()
-    found = Told(path, SpoolObserver())
+    found = Told(path, "inotify")
     yield found
     found.observer.stop()
     found.observer.join()
@@ -96,7 +91,8 @@ def test_a_file_that_is_moved_away_holds_nothing_back(told: Told, tmp_path: Path
 
 
 def test_an_overflow_asks_for_a_look(told: Told) -> None:
-    told.emitter()._inotify.on_queue_overflow()
+    assert isinstance(told.observer, SpoolObserver)
+    told.observer.handle_event(InotifyEvent(WatchDescriptor(-1), Mask(InotifyConstants.IN_Q_OVERFLOW), 0, b""))
 
     until(lambda: told.looks, "the look")
     assert told.arrived == []
@@ -110,15 +106,14 @@ def test_a_directory_that_goes_asks_for_a_look(told: Told) -> None:
 
 def test_polling_finds_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observe, "POLL_INTERVAL", 0.05)
-    observer = make_observer(tmp_path, "polling")
-    assert isinstance(observer, PollingObserver)
-    polled = Told(tmp_path, observer)
+    polled = Told(tmp_path, "polling")
+    assert isinstance(polled.observer, PollingObserver)
     try:
         (tmp_path / "A.job").touch()
         until(lambda: "A.job" in polled.arrived, "the poll")
     finally:
-        observer.stop()
-        observer.join()
+        polled.observer.stop()
+        polled.observer.join()
 
 
 def mounts(folder: Path, *lines: tuple[str, Path | str, str]) -> Path:
@@ -189,7 +184,7 @@ def test_what_inotify_cannot_see_is_polled(
     monkeypatch.setattr(filesystem, "file_system_of", lambda path: kind)
 
     assert must_poll(tmp_path, setting) is polled
-    observer = make_observer(tmp_path, setting)
+    observer = make_observer(SpoolEvents(tmp_path, print, print), setting)
     assert isinstance(observer, PollingObserver if polled else SpoolObserver)
     observer.stop()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from peewee import DatabaseError, OperationalError
+from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, Mask, WatchDescriptor
 
 from orchestrator.spool import claim, observe, watch
 from orchestrator.spool.watch import SpoolWatch, schedule_is_alive
@@ -112,9 +113,8 @@ def test_what_an_overflow_swallowed_is_found_at_once(place: Place, watching: Wat
     os.link(place.folder / "outside", place.path / "CRM.job")
     time.sleep(0.1)
     assert status(place, "CRM") is None
-    assert thread._observer is not None
-    [emitter] = thread._observer.emitters
-    emitter._inotify.on_queue_overflow()  # type: ignore[attr-defined]
+    assert isinstance(thread._observer, observe.SpoolObserver)
+    thread._observer.handle_event(InotifyEvent(WatchDescriptor(-1), Mask(InotifyConstants.IN_Q_OVERFLOW), 0, b""))
 
     until(lambda: status(place, "CRM"), "the row")
 
@@ -198,7 +198,7 @@ def test_where_inotify_has_no_room_the_spool_is_served_all_the_same(
         raise OSError(28, "inotify watch limit reached")
 
     monkeypatch.setattr(observe, "POLL_INTERVAL", 0.02)
-    monkeypatch.setattr(observe.SpoolEmitter, "on_thread_start", no_room)
+    monkeypatch.setattr(observe.SpoolObserver, "add_callback", no_room)
     place.drop("FIRST")
     threads_before = len(os.listdir("/proc/self/task"))
     watching()

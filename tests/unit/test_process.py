@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,24 +141,16 @@ def test_a_later_session_under_the_same_number_is_nobody_of_ours(child: subproce
     assert session_members(ProcessIdentity(now.pid, now.start, "of another boot"), ME) == []
 
 
-def test_a_process_tells_its_own_identity_by_its_stat() -> None:
-    stat = subprocess.run([sys.executable, "-c", "print(open('/proc/self/stat').read(), end='')"],
-                          check=True, capture_output=True, text=True).stdout  # fmt: skip
-    found = ProcessIdentity.from_stat(stat, "boot")
-    assert (found.pid, found.boot) == (int(stat.split()[0]), "boot")
-    assert found.start > 0
-
-
-@pytest.mark.parametrize("stat", ["", " ", "12", "12 (sh", "12 (sh)", "12 (sh) S 1 2", "x (sh) S" + " 1" * 40, "\x00"])
-def test_half_a_stat_is_a_value_error(stat: str) -> None:
+@pytest.mark.parametrize("text", ["", "1", "1:2", "x:1:boot", "1:x:boot", "0:1:boot", "-1:1:boot", "4194305:1:boot"])
+def test_what_names_no_process_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
-        ProcessIdentity.from_stat(stat, "boot")
+        ProcessIdentity.parse(text)
 
 
-@given(st.text(st.sampled_from("12 ()Sx"), max_size=60))
-def test_any_text_is_an_identity_or_a_value_error(stat: str) -> None:
+@given(st.text(st.sampled_from("12:-x "), max_size=60))
+def test_any_text_is_an_identity_or_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
-        assert ProcessIdentity.from_stat(stat, "boot").boot == "boot"
+        assert ProcessIdentity.parse(text).pid > 0
 
 
 def test_waiting_is_measured_by_the_time_since_boot_however_the_wall_clock_jumps() -> None:
