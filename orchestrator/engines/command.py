@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import pwd
+import select
 import signal
 import stat
 import subprocess
@@ -57,6 +58,7 @@ class CommandEngine(Engine):
         self._states = everything.run_dir / "commands"
         self._logs = everything.log_dir / "jobs"
         self._processes: dict[str, _Process] = {}
+        self._ended: set[str] = set()  # what had ended when this was last waited for
         self._folders: set[Path] = set()  # those for claims that are known to be there
 
     def close(self) -> None:
@@ -173,8 +175,10 @@ class CommandEngine(Engine):
     def _check(self, job: Job) -> Running | Ended:
         execution = job.execution or ""
         process = self._processes.get(execution) or self._adopt(job)
-        if process is not None and process.identity.is_alive():
-            return Running()
+        if process is not None:
+            if process.identity.is_alive():
+                return Running()
+            self._let_go(execution)
         status = self._exit_status(job)
         if status is None:
             leader = process.identity if process is not None else self._claimant(job)
@@ -245,7 +249,15 @@ class CommandEngine(Engine):
                 claim.unlink()
 
     def wait_fds(self) -> Iterable[int]:
-        """Give a descriptor for each running command."""
+        """Give a descriptor for each running command. One that is readable after the tick it caused is nobody's."""
+        fds = {process.fd: execution for execution, process in self._processes.items()}
+        readable = select.poll()
+        for fd in fds:
+            readable.register(fd, select.POLLIN)
+        ended = {fds[fd] for fd, _ in readable.poll(0)} if fds else set()
+        for execution in ended & self._ended:  # another program recorded its end, or the database cannot be asked
+            self._let_go(execution)
+        self._ended = ended
         return [process.fd for process in self._processes.values()]
 
     def _let_go(self, execution: str) -> None:

@@ -196,6 +196,23 @@ def test_a_running_command_can_be_waited_for(engine: CommandEngine, eventually: 
     assert list(engine.wait_fds()) == []
 
 
+def test_an_end_that_nobody_asks_about_wakes_once_and_no_more(engine: CommandEngine, eventually: Wait) -> None:
+    """Another program on the same database may have recorded it."""
+    import select
+
+    start(engine, command="true")
+    (fd,) = engine.wait_fds()
+    assert select.select([fd], [], [], 10)[0] == [fd]
+    assert len(list(engine.wait_fds())) == 1  # for the tick that asks
+    assert list(engine.wait_fds()) == []
+
+
+def test_the_end_of_a_command_can_be_asked_for_again(engine: CommandEngine) -> None:
+    job = start(engine, command="exit 3")
+    assert end_of(engine, job) == end_of(engine, job)
+    assert list(engine.wait_fds()) == []
+
+
 def test_what_was_kept_of_an_attempt_is_gone_when_it_is_forgotten(engine: CommandEngine, tmp_path: Path) -> None:
     job = start(engine, command="true")
     end_of(engine, job)
