@@ -159,7 +159,10 @@ def ascii_line(text: object) -> str:
 
     What comes from a job file or an engine passes through here before it reaches a light, a log or a terminal.
     """
-    return "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode("ascii") for char in str(text))
+    line = str(text)
+    if line.isascii() and line.isprintable():  # nearly always
+        return line
+    return "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode("ascii") for char in line)
 
 
 @dataclass(frozen=True, kw_only=True)

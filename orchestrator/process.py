@@ -127,9 +127,15 @@ class _Stat(NamedTuple):
 
 def _stat(pid: int) -> _Stat | None:
     try:
-        return _read_stat(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace"))
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        return _read_stat(os.read(fd, 4096).decode("utf-8", errors="replace"))
+    except OSError:  # it went meanwhile
+        return None
+    finally:
+        os.close(fd)
 
 
 def _read_stat(text: str) -> _Stat:

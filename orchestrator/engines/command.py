@@ -1,13 +1,15 @@
 """The engine of kind `command`: local processes, which outlive the daemons, and whose exit status still arrives.
 
-Each attempt has a file run_dir/commands/UID/ID.ATTEMPT, its claim. Made by command_run.sh it names the process that
-runs the command, and later its exit status; made by a daemon it says `never`: the command never runs.
+Each CPU has a file run_dir/commands/ENGINE.CPU. It tells of the attempt that was started there last: which one, by
+which process it runs, how it ended. The process that runs it holds a lock on it for as long as it lives.
 See docs/decisions/0004-command-supervision.md.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import logging
 import os
@@ -19,13 +21,15 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
+from urllib.parse import quote
 
 from orchestrator.clock import seconds_since
-from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, StartLost
+from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running
 from orchestrator.errors import EngineDown, JobRefused, StartRefused
 from orchestrator.job import Job
-from orchestrator.process import ProcessIdentity, boot_id, session_members, uid_of
+from orchestrator.process import MAX_PID, ProcessIdentity, identify, session_members
 from orchestrator.settings import EngineSettings, Settings, SettingsTable, read_options
 from orchestrator.spool.policy import fill_in
 from orchestrator.state import JobStatus
@@ -34,7 +38,6 @@ log = logging.getLogger(__name__)
 
 RUN = str(Path(__file__).with_name("command_run.sh"))
 PATIENCE = 10.0  # seconds between SIGTERM and SIGKILL
-_NEVER = "never"  # in the claim of a daemon, before the boot's id
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -45,6 +48,17 @@ class _Process:
     identity: ProcessIdentity
     fd: int
     child: subprocess.Popen[bytes] | None  # None after a restart of the daemon
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What the file of a CPU tells of the attempt that was started there last."""
+
+    execution: str
+    runs: bool  # its process lives: it holds the lock
+    has_run: bool
+    process: ProcessIdentity | None
+    exit_status: int | None
 
 
 class CommandEngine(Engine):
@@ -59,7 +73,6 @@ class CommandEngine(Engine):
         self._logs = everything.log_dir / "jobs"
         self._processes: dict[str, _Process] = {}
         self._ended: set[str] = set()  # what had ended when this was last waited for
-        self._folders: set[Path] = set()  # those for claims that are known to be there
 
     def close(self) -> None:
         """Let go of all commands; they run on."""
@@ -69,21 +82,11 @@ class CommandEngine(Engine):
     def describe(self) -> str:
         """Make the folders for state and output; a command engine is always there where they are."""
         try:
-            self._states.mkdir(mode=0o711, exist_ok=True)
+            self._states.mkdir(mode=0o700, exist_ok=True)
             self._logs.mkdir(mode=0o750, exist_ok=True)
         except OSError as exc:
             raise EngineDown(f"{exc.filename}: {exc.strerror}") from exc
-        self._folders.clear()
-        self._remove_old_claims()
         return "commands on this host"
-
-    def _remove_old_claims(self) -> None:
-        """Remove what daemons claimed before this boot: nobody is left who could be kept from running."""
-        for claim in self._states.glob("*/*"):
-            with contextlib.suppress(OSError, ValueError):
-                text = _read_small(claim)
-                if text.startswith(_NEVER) and text != f"{_NEVER} {boot_id()}\n":
-                    claim.unlink()
 
     def lookup(self, job: Job) -> Lookup:
         """Tell whether the job is a command that is configured, or a shell line."""
@@ -97,7 +100,7 @@ class CommandEngine(Engine):
         """Nothing to ask: the settings tell."""
 
     def mark(self, job: Job) -> str | None:
-        """Nothing to ask: the claim tells."""
+        """Nothing to ask: the attempt's file tells."""
         return None
 
     def start(self, job: Job) -> str:
@@ -106,41 +109,39 @@ class CommandEngine(Engine):
         try:
             words = self._words(job)
             uid, gid, groups, environment = _user(job)
-            claim = self._folder(job) / execution
             output = self._open_output(job)
         except (OSError, JobRefused, KeyError) as exc:
             raise StartRefused(f"the command cannot be started: {exc}") from exc
-        told, tell = os.pipe()
         try:
-            child = subprocess.Popen(
-                ["/bin/sh", RUN, str(claim), boot_id(), *words],
-                stdin=told, stdout=output, stderr=output, cwd="/", env=environment,
-                start_new_session=True, user=uid, group=gid, extra_groups=groups,
-            )  # fmt: skip
-            identity = ProcessIdentity.of_child(child.pid)
-            with contextlib.suppress(BrokenPipeError):  # it was killed already
-                os.write(tell, b"%d\n" % identity.start)
+            with self._begin(job, execution) as record:
+                child = subprocess.Popen(
+                    ["/bin/sh", RUN, *words],
+                    stdin=record, stdout=output, stderr=output, cwd="/", env=environment,
+                    start_new_session=True, user=uid, group=gid, extra_groups=groups,
+                )  # fmt: skip
+                identity = ProcessIdentity.of_child(child.pid)
+                with contextlib.suppress(OSError):  # it runs, and `ran` tells enough while it does
+                    record.write(f"process {identity}\n".encode())
         except (OSError, subprocess.SubprocessError) as exc:
             raise StartRefused(f"the command cannot be started: {exc}") from exc
         finally:
-            for fd in (told, tell, output):
-                os.close(fd)
+            os.close(output)
         self._processes[execution] = _Process(identity, os.pidfd_open(child.pid), child)
         return execution
 
-    def _folder(self, job: Job) -> Path:
-        """Give the folder for claims of the user as whom a job runs; it is made where it is not known to be there."""
-        uid = _owner(job)
-        folder = self._states / str(uid)
-        if folder not in self._folders:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if uid != os.geteuid():
-                os.chown(folder, uid, -1)
-            self._folders.add(folder)
-        return folder
-
-    def _claim_of(self, job: Job) -> Path:
-        return self._states / str(_owner(job)) / (job.execution or f"{job.id}.{job.attempts}")
+    def _begin(self, job: Job, execution: str) -> FileIO:
+        """Open and lock the file of a job's CPU, for a new attempt. Raises OSError."""
+        path = self._states / _cpu_file(job)
+        record = _open_record(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        if record is None or not _lock(record, fcntl.LOCK_EX):
+            # An attempt runs there, whose row of ENGINES was deleted and made again; or a command put something there.
+            if record is not None:
+                record.close()
+            record = FileIO(path.with_name(f"{path.name}~{execution}"), "x+")
+            _lock(record, fcntl.LOCK_EX)
+        record.truncate(0)
+        record.write(f"attempt {execution}\n".encode())
+        return record
 
     def _words(self, job: Job) -> list[str]:
         command = job.command or ""
@@ -156,17 +157,10 @@ class CommandEngine(Engine):
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
 
     def find_start(self, job: Job, others: Iterable[str]) -> str | None:
-        """Claim the attempt: where that works, it never ran and never will; else it runs, or ran."""
-        claim = self._claim_of(job)
-        try:
-            self._folder(job)
-            with open(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-                file.write(f"{_NEVER} {boot_id()}\n")
-        except FileExistsError:
-            return claim.name
-        except OSError as exc:
-            raise StartLost(f"{claim}: {exc.strerror}") from exc
-        return None
+        """Look whether the attempt runs, or ran. Whoever was about to start it has died, so that nobody does now."""
+        execution = f"{job.id}.{job.attempts}"
+        attempt = self._attempt(job, execution)
+        return execution if attempt is not None and (attempt.runs or attempt.has_run) else None
 
     def check(self, jobs: Sequence[Job]) -> Mapping[int, Running | Ended]:
         """Read the exit status of those whose supervising shell has ended."""
@@ -174,16 +168,17 @@ class CommandEngine(Engine):
 
     def _check(self, job: Job) -> Running | Ended:
         execution = job.execution or ""
-        process = self._processes.get(execution) or self._adopt(job)
-        if process is not None:
-            if process.identity.is_alive():
-                return Running()
-            self._let_go(execution)
-        status = self._exit_status(job)
-        if status is None:
-            leader = process.identity if process is not None else self._claimant(job)
-            if leader is not None:
-                _kill_session(leader, job, signal.SIGKILL)
+        process = self._processes.get(execution)
+        if process is not None and process.identity.is_alive():
+            return Running()
+        attempt = self._attempt(job, execution)
+        if attempt is not None and attempt.runs:
+            self._adopt(execution, attempt)
+            return Running()
+        self._let_go(execution)
+        status = None if attempt is None else attempt.exit_status
+        if attempt is not None and status is None and attempt.process is not None:
+            _kill_session(attempt.process, job, signal.SIGKILL)
         output = f"output: {self._logs / f'{job.id}-{job.name}.log'}"
         if job.ending is not None:
             return Ended(status=JobStatus.CANCELLED, reason=job.ending_why, exit_status=status, detail=output)
@@ -200,53 +195,54 @@ class CommandEngine(Engine):
             status=JobStatus.FAILED, reason=f"exit status {status}{signalled}", exit_status=status, detail=output
         )
 
-    def _adopt(self, job: Job) -> _Process | None:
-        """Find the process of a command that an earlier daemon started."""
-        identity = self._claimant(job)
-        if identity is None:
-            return None
-        try:
-            fd = os.pidfd_open(identity.pid)
-        except OSError:
-            return None
-        if not identity.is_alive():
-            os.close(fd)
-            return None
-        process = _Process(identity, fd, None)
-        self._processes[job.execution or ""] = process
-        return process
-
-    def _claimant(self, job: Job) -> ProcessIdentity | None:
-        """Name the supervising shell that claimed the attempt, alive or not."""
-        try:
-            identity = ProcessIdentity.parse(_read_small(self._claim_of(job)).partition("\n")[0])
-        except (OSError, ValueError):
-            return None
-        # The user of the command could have put another's process there.
-        return identity if uid_of(identity.pid) in (None, _owner(job)) else None
-
-    def _exit_status(self, job: Job) -> int | None:
-        with contextlib.suppress(OSError, ValueError):
-            _, status, end = _read_small(self._claim_of(job)).split("\n")
-            if not end and 0 <= int(status) <= 255:
-                return int(status)
+    def _attempt(self, job: Job, execution: str) -> _Attempt | None:
+        """Read what is known of an attempt; None where nothing is. Raises EngineDown."""
+        path = self._states / _cpu_file(job)
+        for each in (path.with_name(f"{path.name}~{execution}"), path):
+            try:
+                record = _open_record(each, os.O_RDONLY)
+                if record is None:
+                    continue
+                with record:
+                    runs = not _lock(record, fcntl.LOCK_SH)  # before it is read: else it could end between the two
+                    attempt = _read_attempt(record.read(4096).decode("ascii", "replace"), runs=runs)
+            except OSError as exc:
+                raise EngineDown(f"{each}: {exc.strerror}") from exc
+            if attempt.execution == execution:
+                return attempt
         return None
+
+    def _adopt(self, execution: str, attempt: _Attempt) -> None:
+        """Watch the process of a command that an earlier daemon started."""
+        process = attempt.process
+        if process is None or execution in self._processes:
+            return
+        with contextlib.suppress(OSError):
+            fd = os.pidfd_open(process.pid)
+            if process.is_alive():
+                self._processes[execution] = _Process(process, fd, None)
+            else:
+                os.close(fd)
 
     def cancel(self, job: Job) -> None:
         """SIGTERM to the command and all its children, and SIGKILL to those that stay."""
-        process = self._processes.get(job.execution or "") or self._adopt(job)
+        execution = job.execution or ""
+        process = self._processes.get(execution)
         if process is None:
-            return
-        patient = seconds_since(job.ending_tick or "", job.submitted_at) < PATIENCE
-        _kill_session(process.identity, job, signal.SIGTERM if patient else signal.SIGKILL)
+            attempt = self._attempt(job, execution)
+            identity = attempt.process if attempt is not None and attempt.runs else None
+        else:
+            identity = process.identity
+        if identity is not None:
+            patient = seconds_since(job.ending_tick or "", job.submitted_at) < PATIENCE
+            _kill_session(identity, job, signal.SIGTERM if patient else signal.SIGKILL)
 
     def forget(self, job: Job) -> None:
-        """Remove the attempt's claim. A daemon's own stays: without it, a start that comes late would run."""
-        claim = self._claim_of(job)
-        self._let_go(claim.name)
-        with contextlib.suppress(OSError):
-            if not _is_never(claim):
-                claim.unlink()
+        """Stop watching the attempt. The file of its CPU stays for the next one."""
+        execution = job.execution or f"{job.id}.{job.attempts}"
+        self._let_go(execution)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._states / f"{_cpu_file(job)}~{execution}")
 
     def wait_fds(self) -> Iterable[int]:
         """Give a descriptor for each running command. One that is readable after the tick it caused is nobody's."""
@@ -298,22 +294,47 @@ def _passwd(uid: int) -> pwd.struct_passwd:
     return pwd.getpwuid(uid)
 
 
-def _is_never(claim: Path) -> bool:
-    """Tell whether a daemon made the claim, or was about to; the user of the command may have put anything there."""
-    try:
-        text = _read_small(claim)
-    except (OSError, ValueError):
-        return False
-    return not text or text.startswith(_NEVER)
+def _cpu_file(job: Job) -> str:
+    """Name the file of a job's CPU; what an operator called the CPU may hold anything."""
+    return f"{job.engine}.{quote(job.cpu or '', safe='')[:100]}"
 
 
-def _read_small(path: Path) -> str:
-    """Read a file of a folder that belongs to the user of the command: it may have become a FIFO, a link, a giant."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _open_record(path: Path, flags: int) -> FileIO | None:
+    """Open the file of a CPU; None where it is not there, or is none: a command of our own user can put anything there.
+
+    Raises OSError.
+    """
     try:
-        return os.read(fd, 4096).decode("utf-8") if stat.S_ISREG(os.fstat(fd).st_mode) else ""
-    finally:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            return None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
+        return None
+    return FileIO(fd, "r+" if flags & os.O_RDWR else "r")
+
+
+def _lock(record: FileIO, kind: int) -> bool:
+    """Lock the file of a CPU; False where another process holds a lock on it."""
+    try:
+        fcntl.flock(record, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read_attempt(text: str, *, runs: bool) -> _Attempt:
+    """Read the file of a CPU. A line without its end was never finished, and one that makes no sense tells nothing."""
+    told = dict(line.partition(" ")[::2] for line in text.split("\n")[:-1])
+    process, ran, status = None, told.get("ran", ""), told.get("exit", "")
+    with contextlib.suppress(ValueError):
+        process = ProcessIdentity.parse(told.get("process", ""))
+    if process is None and runs and ran.isdigit() and int(ran) <= MAX_PID:
+        process = identify(int(ran))  # the daemon that started it was killed before it could tell
+    exit_status = int(status) if status.isdigit() and len(status) <= 3 else None
+    return _Attempt(told.get("attempt", ""), runs, "ran" in told, process, exit_status)
 
 
 def _kill_session(leader: ProcessIdentity, job: Job, number: signal.Signals) -> None:

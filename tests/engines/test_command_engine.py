@@ -27,7 +27,7 @@ COMMANDS = {
     "show": (*SHOW, "show", "{param.x}", "a {param.x} b", "fixed"),
     "missing": ("/nowhere/at/all",),
 }
-ME = os.geteuid()
+PLACE = {"engine": "engine1", "cpu": "CPU1"}
 Wait = Callable[[Callable[[], bool]], None]
 
 
@@ -38,14 +38,15 @@ def engine(tmp_path: Path) -> Iterator[CommandEngine]:
     made = CommandEngine(engine_settings("command"), settings_in(tmp_path, **COMMANDS))
     made.describe()
     yield made
-    for claim in (tmp_path / "run" / "commands").glob("*/*"):
-        made.cancel(a_job(execution=claim.name, ending="CANCELLED", ending_tick="another-boot 0.0",
+    for file in (tmp_path / "run" / "commands").iterdir():
+        execution = file.read_text().partition("\n")[0].removeprefix("attempt ")
+        made.cancel(a_job(**PLACE, execution=execution, ending="CANCELLED", ending_tick="another-boot 0.0",
                           submitted_at="1999-01-01T00:00:00.000000Z"))  # fmt: skip
     made.close()
 
 
 def start(engine: CommandEngine, **fields: Any) -> Job:
-    job = intended("", **{"shell": True} | fields)
+    job = intended("", **{"shell": True, **PLACE} | fields)
     return a_job(**vars(job) | {"status": "RUNNING", "execution": engine.start(job)})
 
 
@@ -63,11 +64,11 @@ def end_of(engine: CommandEngine, job: Job) -> Ended:
     raise AssertionError("it never ended")
 
 
-def claim_in(folder: Path, owner: int = ME) -> Path:
-    """Give the path of the first attempt's claim; its folder is made."""
-    claim = folder / "run" / "commands" / str(owner) / "1.1"
-    claim.parent.mkdir(parents=True, exist_ok=True)
-    return claim
+def cpu_file(folder: Path) -> Path:
+    """Give the path of the file of CPU1; its folder is made."""
+    file = folder / "run" / "commands" / "engine1.CPU1"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
 def output(tmp_path: Path) -> str:
@@ -213,28 +214,63 @@ def test_the_end_of_a_command_can_be_asked_for_again(engine: CommandEngine) -> N
     assert list(engine.wait_fds()) == []
 
 
-def test_what_was_kept_of_an_attempt_is_gone_when_it_is_forgotten(engine: CommandEngine, tmp_path: Path) -> None:
-    job = start(engine, command="true")
-    end_of(engine, job)
-    engine.forget(job)
-    assert not claim_in(tmp_path).exists()
+def test_a_cpu_has_one_file_for_all_its_attempts(engine: CommandEngine, tmp_path: Path) -> None:
+    for attempt, status in enumerate((3, 0, 4), 1):
+        job = start(engine, command=f"exit {status}", attempts=attempt)
+        assert end_of(engine, job).exit_status == status
+        engine.forget(job)
+    assert [file.name for file in (tmp_path / "run" / "commands").iterdir()] == ["engine1.CPU1"]
 
 
-@pytest.mark.parametrize("status", ["", "0", "x\n", "0\n0\n", "\n", "-1\n", "256\n", "9" * 4000 + "\n"])
+def test_a_cpu_that_was_deleted_and_made_again_under_a_command_runs_another_beside_it(
+    engine: CommandEngine, tmp_path: Path, eventually: Wait
+) -> None:
+    first = start(engine, command=f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; exit 7")
+    second = start(engine, id=2, command="exit 5")
+    assert end_of(engine, second).exit_status == 5
+    engine.forget(second)
+    assert engine.check([first])[1] == Running()
+    (tmp_path / "go").touch()
+    assert end_of(engine, first).exit_status == 7
+    assert [file.name for file in (tmp_path / "run" / "commands").iterdir()] == ["engine1.CPU1"]
+
+
+def test_whatever_a_cpu_is_called_its_file_is_where_it_belongs(engine: CommandEngine, tmp_path: Path) -> None:
+    for number, cpu in enumerate(("../../x", "", "a b/\n", "x" * 500), 1):
+        job = start(engine, id=number, cpu=cpu, command="exit 6")
+        assert end_of(engine, job).exit_status == 6
+    assert len(list((tmp_path / "run" / "commands").iterdir())) == 4
+
+
+@pytest.mark.parametrize("status", ["", "exit 0", "exit x\n", "exit\n", "exit -1\n", "exit " + "9" * 3000 + "\n"])
 def test_half_an_exit_status_is_none(engine: CommandEngine, tmp_path: Path, status: str) -> None:
     job = start(engine, command="exit 3")
     end_of(engine, job)
-    first = claim_in(tmp_path).read_text().partition("\n")[0]
-    claim_in(tmp_path).write_text(f"{first}\n{status}")
+    text = cpu_file(tmp_path).read_text()
+    assert text.endswith("exit 3\n")
+    cpu_file(tmp_path).write_text(text.removesuffix("exit 3\n") + status)
     assert end_of(engine, job).status is JobStatus.FAILED
 
 
-@pytest.mark.parametrize("put", ["mkfifo {}", "ln -s /dev/zero {}", "mkdir {}", "printf 99999999999:1:x > {}"])
-def test_a_command_cannot_hold_the_daemon_up_with_what_it_puts_for_its_exit_status(
+@pytest.mark.parametrize("line", ["process 99999999999:1:x", "ran 99999999999", "process x", "exit 0 0", "\\0"])
+def test_a_command_cannot_hold_the_daemon_up_with_what_it_puts_into_its_file(
+    engine: CommandEngine, tmp_path: Path, line: str
+) -> None:
+    job = start(engine, command=f"printf '{line}\\n' >> {cpu_file(tmp_path)}; kill -9 $PPID")
+    assert end_of(engine, job).status is JobStatus.FAILED
+
+
+@pytest.mark.parametrize("put", ["mkfifo {}", "ln -s /dev/zero {}", "mkdir {}"])
+def test_a_command_cannot_hold_the_next_one_up_with_what_it_puts_in_the_place_of_its_file(
     engine: CommandEngine, tmp_path: Path, put: str
 ) -> None:
-    job = start(engine, command=f"rm {claim_in(tmp_path)}; {put.format(claim_in(tmp_path))}; kill -9 $PPID")
+    file = cpu_file(tmp_path)
+    job = start(engine, command=f"rm {file}; {put.format(file)}; kill -9 $PPID")
     assert end_of(engine, job).status is JobStatus.FAILED
+    engine.forget(job)
+    job = start(engine, id=2, command="exit 3")
+    assert end_of(engine, job).exit_status == 3
+    file.rmdir() if file.is_dir() else file.unlink()
 
 
 def test_the_folders_that_cannot_be_made_put_the_engine_down(tmp_path: Path) -> None:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from orchestrator.engines import command as command_module
-from orchestrator.engines.base import Running, StartLost
+from orchestrator.engines.base import Running
 from orchestrator.engines.command import CommandEngine
-from orchestrator.process import boot_id, identify
+from orchestrator.errors import EngineDown
+from orchestrator.process import identify
 from orchestrator.state import JobStatus
 
 from .make import a_job, engine_settings, intended, settings_in
-from .test_command_engine import Wait, alive, asked_to_end, children_of, claim_in, end_of, start
+from .test_command_engine import PLACE, Wait, alive, asked_to_end, children_of, cpu_file, end_of, start
 
 NOBODY = 65534
 
@@ -53,7 +53,6 @@ def test_a_command_is_adopted_and_its_exit_status_still_arrives(
     engine: CommandEngine, later: CommandEngine, tmp_path: Path, eventually: Wait
 ) -> None:
     job = start(engine, command=f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; exit 7")
-    eventually(claim_in(tmp_path).exists)
     engine.close()
     assert later.check([job])[1] == Running()
     assert len(list(later.wait_fds())) == 1
@@ -99,77 +98,69 @@ def test_a_command_whose_supervisor_was_killed_fails_and_leaves_no_process(
     eventually(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_an_attempt_that_never_ran_is_claimed_and_never_will(
-    engine: CommandEngine, later: CommandEngine, tmp_path: Path
+def test_an_attempt_that_was_never_begun_is_surely_not_started(later: CommandEngine, tmp_path: Path) -> None:
+    assert later.find_start(intended("", **PLACE), []) is None
+    cpu_file(tmp_path).write_text("attempt 7.1\nran 5\nexit 0\n")
+    assert later.find_start(intended("", **PLACE), []) is None
+
+
+def test_an_attempt_whose_process_was_killed_before_the_command_ran_is_surely_not_started(
+    later: CommandEngine, tmp_path: Path
 ) -> None:
-    """The daemon died between its intent and the start: then the start must not come later."""
-    job = intended("", command=f"touch {tmp_path}/ran", shell=True)
-    assert later.find_start(job, []) is None
-    run = ["/bin/sh", command_module.RUN, str(claim_in(tmp_path)), "boot", "/bin/touch", f"{tmp_path}/ran"]
-    assert subprocess.run(run, input=b"1\n", check=False).returncode == 0
-    assert not (tmp_path / "ran").exists()
-    later.forget(job)
-    later.describe()
-    assert subprocess.run(run, input=b"1\n", check=False).returncode == 0
-    assert not (tmp_path / "ran").exists()
+    cpu_file(tmp_path).write_text("attempt 1.1\nprocess 5:6:another-boot\n")
+    assert later.find_start(intended("", **PLACE), []) is None
 
 
-def test_a_start_that_was_cut_off_before_it_was_told_of_never_runs(later: CommandEngine, tmp_path: Path) -> None:
-    run = ["/bin/sh", command_module.RUN, str(claim_in(tmp_path)), "boot", "/bin/touch", f"{tmp_path}/ran"]
-    assert subprocess.run(run, input=b"", check=False).returncode == 0
-    assert not (tmp_path / "ran").exists()
+def test_an_attempt_that_is_just_being_started_is_found(later: CommandEngine, tmp_path: Path) -> None:
+    """The daemon has died, and its child lives but has not got round to telling."""
+    cpu_file(tmp_path).write_text("attempt 1.1\n")
+    with cpu_file(tmp_path).open() as child:
+        fcntl.flock(child, fcntl.LOCK_EX)
+        assert later.find_start(intended("", **PLACE), []) == "1.1"
 
 
-def test_what_a_daemon_claimed_before_this_boot_is_removed_and_nothing_else(
-    engine: CommandEngine, tmp_path: Path
+def test_a_command_whose_daemon_died_before_it_told_the_process_can_be_cancelled(
+    engine: CommandEngine, later: CommandEngine, tmp_path: Path, eventually: Wait
 ) -> None:
-    folder = claim_in(tmp_path).parent
-    claims = {"1.1": "never another-boot\n", "2.1": f"never {boot_id()}\n", "3.1": "", "4.1": "5:6:another-boot\n0\n"}
-    for name, text in claims.items():
-        (folder / name).write_text(text)
-    engine.describe()
-
-    assert sorted(path.name for path in folder.iterdir()) == ["2.1", "3.1", "4.1"]
+    job = start(engine, command=f"sleep 60 & echo $! >> {tmp_path}/pids; wait")
+    pids = children_of(tmp_path, 1, eventually)
+    engine.close()
+    lines = cpu_file(tmp_path).read_text().splitlines()
+    cpu_file(tmp_path).write_text("".join(f"{line}\n" for line in lines if not line.startswith("process")))
+    job = asked_to_end(job)
+    later.cancel(job)
+    assert end_of(later, job).status is JobStatus.CANCELLED
+    eventually(lambda: not alive(pids[0]))
 
 
 def test_an_attempt_that_ran_is_found(engine: CommandEngine, later: CommandEngine) -> None:
     job = start(engine, command="exit 4")
     end_of(engine, job)
-    assert later.find_start(intended("", command="exit 4"), []) == "1.1"
+    assert later.find_start(intended("", command="exit 4", **PLACE), []) == "1.1"
     assert end_of(later, job).exit_status == 4
 
 
-def test_of_a_start_and_a_claim_at_the_same_time_one_wins(engine: CommandEngine, tmp_path: Path) -> None:
-    for attempt in range(1, 21):
-        job = start(engine, command=f"echo {attempt} >> {tmp_path}/ran", attempts=attempt)
-        time.sleep(attempt % 4 * 0.0005)
-        found = engine.find_start(intended("", attempts=attempt), [])
-        end_of(engine, job)
-        ran = (tmp_path / "ran").read_text().split() if (tmp_path / "ran").exists() else []
-        assert (str(attempt) in ran) == (found is not None)
-
-
-def test_where_the_claim_cannot_be_made_nobody_can_tell(later: CommandEngine, tmp_path: Path) -> None:
+def test_where_the_file_cannot_be_read_nothing_is_concluded(later: CommandEngine, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "run")
     (tmp_path / "run").write_text("no folder")
-    with pytest.raises(StartLost, match=r"1\.1: Not a directory"):
-        later.find_start(intended(""), [])
+    with pytest.raises(EngineDown, match="Not a directory"):
+        later.find_start(intended("", **PLACE), [])
 
 
-@pytest.mark.parametrize("claim", ["", "\n", "\n\n", "x\ny", "12:x:boot\n", "1\n2\n3\n", "\xff"])
-def test_a_claim_that_makes_no_sense_is_of_no_process(later: CommandEngine, tmp_path: Path, claim: str) -> None:
-    claim_in(tmp_path).write_text(claim, encoding="latin-1")
-    job = a_job(status="RUNNING", execution="1.1")
+@pytest.mark.parametrize("text", ["", "\n", "attempt 1.1", "attempt 1.1\nprocess x\n", "attempt 1.1\nran x\n", "\xff"])
+def test_a_file_that_makes_no_sense_is_of_no_process(later: CommandEngine, tmp_path: Path, text: str) -> None:
+    cpu_file(tmp_path).write_text(text, encoding="latin-1")
+    job = a_job(**PLACE, status="RUNNING", execution="1.1")
     later.cancel(asked_to_end(job))
     assert end_of(later, job).status is JobStatus.FAILED
 
 
-def test_a_claim_of_a_reused_pid_is_of_no_process_and_nobody_is_hurt(later: CommandEngine, tmp_path: Path) -> None:
+def test_a_reused_pid_is_of_no_process_and_nobody_is_hurt(later: CommandEngine, tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
         found = identify(stranger.pid)
         assert found is not None
-        claim_in(tmp_path).write_text(f"{replace(found, start=found.start - 1)}\n")
-        job = a_job(status="RUNNING", execution="1.1")
+        cpu_file(tmp_path).write_text(f"attempt 1.1\nprocess {replace(found, start=found.start - 1)}\n")
+        job = a_job(**PLACE, status="RUNNING", execution="1.1")
         later.cancel(asked_to_end(job, "another-boot 0.0"))
         assert end_of(later, job).status is JobStatus.FAILED
         assert stranger.poll() is None
@@ -194,6 +185,7 @@ def test_a_daemon_of_root_runs_a_command_as_the_owner_of_its_job_file(shared: Pa
     job = start(engine, command="id -u; id -G; cat", owner=NOBODY)
     assert end_of(engine, job).status is JobStatus.FINISHED
     assert set((shared / "log/jobs/1-MASK_CRM.log").read_text().split()) == {str(NOBODY)}
+    assert (cpu_file(shared).stat().st_uid, cpu_file(shared).stat().st_mode & 0o777) == (0, 0o600)
     engine.close()
 
 
@@ -204,11 +196,8 @@ def test_a_user_cannot_pass_another_users_process_off_as_its_own_command(shared:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as victim:
         found = identify(victim.pid)
         assert found is not None
-        claim = claim_in(shared, NOBODY)
-        claim.write_text(f"{found}\n")
-        for path in (claim.parent, claim):
-            os.chown(path, NOBODY, NOBODY)
-        job = a_job(status="RUNNING", execution="1.1", owner=NOBODY)
+        cpu_file(shared).write_text(f"attempt 1.1\nprocess {found}\n")
+        job = a_job(**PLACE, status="RUNNING", execution="1.1", owner=NOBODY)
         engine.cancel(asked_to_end(job, "another-boot 0.0"))
         assert end_of(engine, job).status is JobStatus.FAILED
         assert victim.poll() is None
