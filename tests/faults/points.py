@@ -1,0 +1,209 @@
+"""Every point at which a program can be cut off: the system calls with which it changes something.
+
+strace attaches to one thread of a running program from outside and kills the program, or lets the call fail, at the
+thread's Nth such call: no hook in the program. After that a job must end as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from orchestrator.simulator import Simulator
+from tests.house import House, wait_for
+
+WHOLE = os.environ.get("FAULTS") == "whole"  # `make faults`: every point; otherwise a few, chosen at random
+CHANGES = (
+    "rename", "renameat", "renameat2", "unlink", "unlinkat", "link", "linkat", "openat", "mkdir", "mkdirat", "write",
+    "pwrite64", "fsync", "fdatasync", "ftruncate", "sendto", "connect", "execve", "clone", "clone3", "vfork", "kill",
+    "pidfd_send_signal", "flock",
+)  # fmt: skip
+# What a job is called, what it asks for, and how it must end.
+JOBS = {
+    "succeeds": ("job=MASK_CRM", None),
+    "fails": ("job=MASK_BROKEN", "FAILED"),
+    "leaks": ("job=MASK_LEAKS", "FAILED"),
+    "cancelled": ("job=MASK_HANGS", "CANCELLED"),
+    "command": ("command=run\nparam.status=0", None),
+    "failing command": ("command=run\nparam.status=3", "FAILED"),
+}
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One thread's Nth call that changes something. `thread` counts the threads of the program in order of birth."""
+
+    thread: int
+    call: int
+
+
+class Ground:
+    """A house with one simulated engine and one program, which is cut off again and again."""
+
+    def __init__(self, folder: Path, engine: Simulator, *programs: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.house = House(folder)
+        self.engine = engine
+        self._programs = programs
+        self._count = 0
+        self._kinds: dict[str, str] = {}
+        self._before: dict[str, int] = {}  # what had been started when a job was dropped
+        engine.put_job(name="MASK_HANGS", environment="DEMO", outcome="hang")
+        self.house.add_engine("engine1", engine.url, more='poll = "200ms"\nlost_start_wait = "300ms"')
+        self._ran = folder / "ran"
+        self.house.add_settings(
+            '[engines.local]\nkind = "command"\ncpus = 2\n[commands.run]\n'
+            f"""run = ["/bin/sh", "-c", 'echo "$ORCHESTRATOR_NAME" >> {self._ran}; exit "$0"', "{{param.status}}"]"""
+        )
+        self.running = {program: self.house.start(program) for program in programs}
+
+    def close(self) -> None:
+        """End everything."""
+        self.house.close()
+
+    def has_ended(self, program: str) -> bool:
+        """Tell whether a program runs no more."""
+        return self.running[program].poll() is not None
+
+    def threads(self, program: str) -> list[int]:
+        """Give the threads of a program, in order of birth."""
+        return sorted(int(task) for task in os.listdir(f"/proc/{self.running[program].pid}/task"))
+
+    def starts(self, name: str) -> int:
+        """Count what was started, on the engine in all or of one command."""
+        if not JOBS[self._kinds[name]][0].startswith("command"):
+            return len(self.engine.executions())
+        return self._ran.read_text().split().count(name) if self._ran.exists() else 0
+
+    def drop(self, kind: str) -> str:
+        """Drop a job of one kind, and its cancel file once it runs; its NAME."""
+        self._count += 1
+        name = f"J{self._count}"
+        self._kinds[name] = kind
+        self._before[name] = self.starts(name)
+        self.house.drop(name, JOBS[kind][0])
+        return name
+
+    def hit(self, program: str, point: Point, inject: str, kind: str) -> tuple[str, bool]:
+        """Drop a job while a fault waits at a point; its NAME, and whether the point was reached.
+
+        `inject` is what strace does there, such as `signal=SIGKILL`.
+        """
+        thread = self.threads(program)[point.thread]
+        report = self.house.folder / "strace.out"
+        report.unlink(missing_ok=True)
+        tracer = subprocess.Popen(
+            ["strace", "-qq", "-o", str(report), "-e", f"trace={','.join(CHANGES)}",
+             "-e", f"inject={','.join(CHANGES)}:{inject}:when={point.call}", "-p", str(thread)],
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            wait_for(lambda: f"TracerPid:\t{tracer.pid}" in _status(thread) or tracer.poll() is not None)
+            name = self.drop(kind)
+            self._see_to_its_end(name, kind, lambda: self.has_ended(program), 3.0)
+            wait_for(
+                lambda: (
+                    self.has_ended(program) or self.house.job(name).get("released_at") or self.house.light(name) == ""
+                )
+            )
+        finally:
+            if tracer.poll() is None:
+                tracer.send_signal(signal.SIGINT)  # it lets go of the thread
+            tracer.wait()
+            time.sleep(0.01)  # a kill of just now shows
+        reached = "(INJECTED)" in report.read_text() if report.exists() else False
+        return name, reached or self.has_ended(program)
+
+    def _see_to_its_end(self, name: str, kind: str, stop: Callable[[], bool], seconds: float) -> None:
+        """Wait for the light, and cancel what is to be cancelled, until `stop()`."""
+        deadline = time.monotonic() + seconds
+        asked = False
+        while self.house.light(name) == "" and not stop() and time.monotonic() < deadline:
+            if kind == "cancelled" and not asked and not (self.house.spool / f"{name}.job").exists():
+                asked = True
+                (self.house.spool / f"{name}.cancel").touch()
+            time.sleep(0.005)
+
+    def mend(self) -> None:
+        """Start again what has ended."""
+        for program in self._programs:
+            if self.has_ended(program):
+                self.running[program] = self.house.start(program)
+
+    def check(self, name: str, kind: str) -> None:
+        """See a job to its end, and that nothing is wrong with it or left behind."""
+        self._see_to_its_end(name, kind, lambda: False, 20.0)
+        house, (_, end) = self.house, JOBS[kind]
+        light = house.light(name)
+        story = f"{kind}: {house.job(name)}\n{house.log.read_text()[-3000:]}"
+        assert light != "", f"the light stays red\n{story}"
+        assert (light is None) == (end is None), f"{light!r}\n{story}"
+        assert light is None or light.startswith(f"{end} "), f"{light!r}\n{story}"
+        assert house.query("SELECT count(*) FROM QUEUE WHERE name = ?", name) == [(1,)], story
+        job = house.job(name)
+        assert job["status"] == (end or "FINISHED"), story
+        wait_for(lambda: house.job(name)["released_at"] is not None, 20, lambda: f"never recorded\n{story}")
+        wait_for(
+            lambda: house.query("SELECT DISTINCT status, job_id FROM ENGINES") == [("FREE", None)],
+            20,
+            lambda: f"a CPU stays busy: {house.query('SELECT * FROM ENGINES')}\n{story}",
+        )
+        starts = self.starts(name) - self._before[name]
+        assert starts == 1 or (kind == "cancelled" and starts == 0), f"started {starts} times\n{story}"
+
+        def left() -> list[str]:
+            return [file for file in os.listdir(house.spool) if file.startswith(f"{name}.") and "light" not in file]
+
+        wait_for(lambda: not left(), 35, lambda: f"left behind: {left()}\n{story}")
+
+    def check_all(self) -> None:
+        """See that the database is whole, and nothing is left behind."""
+        assert self.house.query("PRAGMA integrity_check") == [("ok",)]
+        private = self.house.spool / ".orchestrator"
+        wait_for(lambda: os.listdir(private) == ["lock"], 35, lambda: f"left behind: {os.listdir(private)}")
+
+
+def hit_points(ground: Ground, program: str, inject: str, kind: str, sample: int = 4) -> tuple[int, int]:
+    """Hit a program at all of its points, or at a few by chance, each while a job of this kind passes through.
+
+    Each job must end as it should. Gives how many points were reached, and how many were tried.
+    """
+
+    def cut_off(thread: int, call: int) -> bool:
+        name, reached = ground.hit(program, Point(thread, call), inject, kind)
+        ground.mend()
+        ground.check(name, kind)
+        return reached
+
+    threads = len(ground.threads(program))
+    reached = tried = 0
+    if WHOLE:
+        for thread in range(threads):
+            call = 1
+            while cut_off(thread, call):
+                call += 1
+            reached, tried = reached + call - 1, tried + call
+        return reached, tried
+    chance = random.Random(f"{program} {inject} {kind}")
+    for _ in range(sample):
+        reached += cut_off(chance.randrange(1, threads), chance.randint(1, 12))
+        tried += 1
+    return reached, tried
+
+
+def _status(thread: int) -> str:
+    try:
+        return Path(f"/proc/{thread}/status").read_text()
+    except OSError:
+        return ""
