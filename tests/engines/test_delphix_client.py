@@ -201,6 +201,37 @@ def test_a_list_is_read_page_by_page_to_its_end(
     assert [f"page_number={number}&" in request for number, request in enumerate(asked, 1)] == [True] * 3
 
 
+ONE, TWO, THREE = {"id": 1}, {"id": 2}, {"id": 3}
+
+
+@pytest.mark.parametrize(
+    ("pages", "told"),
+    [
+        ([([], 3)], "3 rows were announced, and only 0 shown"),
+        ([([ONE, TWO], 3), ([], 3)], "3 rows were announced, and only 2 shown"),
+        ([([ONE, TWO], 5), ([ONE, TWO], 5)], "the same page twice"),
+        ([([ONE, TWO], 4), ([ONE, TWO], 4)], "the same page twice"),
+        ([([ONE, TWO], 3), ([TWO, THREE], 3)], "more rows than the 3 announced"),
+        ([([{"id": number}], 10**9) for number in range(9)], "over 8 pages"),
+    ],
+)
+def test_a_list_that_is_not_shown_as_it_was_announced_is_none(
+    client: DelphixClient, monkeypatch: pytest.MonkeyPatch, pages: list[Any], told: str
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_PAGES", 8)
+    monkeypatch.setattr(client, "page", lambda path, number, size, **more: pages[number - 1])
+    with pytest.raises(EngineDown, match=f"GET /executions: .*{told}"):
+        list(client.pages("/executions"))
+
+
+def test_a_list_that_grows_while_it_is_read_is_read_to_its_end(
+    client: DelphixClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = [([ONE], 2), ([TWO], 3), ([THREE], 3)]
+    monkeypatch.setattr(client, "page", lambda path, number, size, **more: pages[number - 1])
+    assert list(client.pages("/executions")) == [ONE, TWO, THREE]
+
+
 class _Answering(BaseHTTPRequestHandler):
     """Answers everything alike, and keeps what it was asked."""
 

@@ -41,6 +41,18 @@ def end_of(engine: DelphixEngine, job: Job) -> Ended:
     raise AssertionError("it never ended")
 
 
+def with_events(
+    engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, object]], total: int
+) -> None:
+    """Have the engine show `rows` as the only page of events, and announce `total`."""
+    page = engine._client.page
+
+    def pages(path: str, number: int, size: int, **params: object) -> tuple[list[dict[str, object]], int]:
+        return (rows, total) if path == "/execution-events" else page(path, number, size, **params)
+
+    monkeypatch.setattr(engine._client, "page", pages)
+
+
 def count(simulator: Simulator, part: str) -> int:
     return sum(part in request for request in simulator.requests)
 
@@ -92,7 +104,8 @@ def test_a_masking_job_ends_as_its_events_say(
 
 def test_an_event_on_a_later_page_is_seen(engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     job = start(engine)
-    rows = [{"executionId": int(job.execution or 0), "eventType": "MASKING_FALLBACK"}] * 4
+    known = {"executionId": int(job.execution or 0), "eventType": "MASKING_FALLBACK"}
+    rows = [known | {"executionEventId": number} for number in range(4)]
     rows[3] = rows[3] | {"eventType": "UNMASKED_DATA"}
     asked: list[int] = []
     page = engine._client.page
@@ -106,6 +119,32 @@ def test_an_event_on_a_later_page_is_seen(engine: DelphixEngine, monkeypatch: py
     monkeypatch.setattr(engine._client, "page", pages)
     assert end_of(engine, job).status is JobStatus.FAILED
     assert asked == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("named", [{}, {"executionId": None}, {"executionId": "x"}, {"executionId": True}])
+def test_an_event_that_names_no_other_execution_counts(
+    engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch, named: dict[str, object]
+) -> None:
+    job = start(engine)
+    event = named | {"eventType": "UNMASKED_DATA", "count": 5}
+    with_events(engine, monkeypatch, [event], 1)
+    assert end_of(engine, job).status is JobStatus.FAILED
+
+
+def test_an_event_of_another_execution_does_not_count(engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = start(engine)
+    with_events(engine, monkeypatch, [{"executionId": 9999, "eventType": "UNMASKED_DATA"}], 1)
+    assert end_of(engine, job).status is JobStatus.FINISHED
+
+
+def test_events_that_are_announced_and_not_shown_are_not_taken_for_none(
+    engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start(engine)
+    time.sleep(0.06)
+    with_events(engine, monkeypatch, [], 3)
+    with pytest.raises(EngineDown, match="3 rows were announced"):
+        engine.check([job])
 
 
 @pytest.mark.usefixtures("impatient")

@@ -103,6 +103,15 @@ def test_executions_without_proper_ids_conclude_nothing(
         engine.find_start(intended(mark, starting_tick=LONG_AGO, submitted_at=THEN), [])
 
 
+def test_executions_that_are_announced_and_not_shown_conclude_nothing(
+    engine: DelphixEngine, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = lose(engine, simulator, "lost_answer")
+    monkeypatch.setattr(engine._client, "page", lambda *_, **__: ([], 1))
+    with pytest.raises(EngineDown, match="1 rows were announced"):
+        engine.find_start(intended(mark, starting_tick=LONG_AGO, submitted_at=THEN), [])
+
+
 def test_an_engine_whose_tokens_end_with_every_request_starts_nothing(
     engine: DelphixEngine, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ READ_TIMEOUT = 30.0  # seconds without a byte
 ANSWER_TIMEOUT = 60.0  # seconds for a whole answer
 MAX_ANSWER = 32 * 1024 * 1024  # bytes; a page of 1000 executions has about 0.4 MB
 PAGE_SIZE = 1000
+MAX_PAGES = 1000  # of one list: more than any engine shows in earnest, also where it gives less than PAGE_SIZE
 
 Row = dict[str, Any]
 
@@ -103,15 +104,22 @@ class DelphixClient:
         return _object(path, self._ask("GET", path, params=params))
 
     def pages(self, path: str, **params: object) -> Iterator[Row]:
-        """GET a whole list, page by page. Raises as `get`."""
-        seen, number = 0, 1
-        while True:
+        """GET a whole list, page by page: all rows that it announced, no fewer and no more. Raises as `get`."""
+        seen, before = 0, None
+        for number in range(1, MAX_PAGES + 1):
             rows, total = self.page(path, number, PAGE_SIZE, **params)
-            yield from rows
             seen += len(rows)
-            if not rows or seen >= total:
+            if seen > total:
+                raise EngineDown(f"GET {path}: it shows more rows than the {total} announced")
+            if seen < total and not rows:
+                raise EngineDown(f"GET {path}: {total} rows were announced, and only {seen} shown")
+            if rows and rows == before:
+                raise EngineDown(f"GET {path}: it shows the same page twice")
+            yield from rows
+            if seen == total:
                 return
-            number += 1
+            before = rows
+        raise EngineDown(f"GET {path}: it has over {MAX_PAGES} pages")
 
     def page(self, path: str, number: int, size: int, **params: object) -> tuple[list[Row], int]:
         """GET one page of a list: its rows, and how many there are on all pages. Raises as `get`."""

@@ -227,8 +227,8 @@ class DelphixEngine(Engine):
         except (NotThere, Refused) as exc:
             # Without its events nothing goes green.
             raise EngineDown(f"its events cannot be read: {exc}") from exc
-        # An engine that does not know the filter lists all events; one that bears no id counts as this one's.
-        return [row for row in rows if str(row.get("executionId", execution)) == execution]
+        # An engine that does not know the filter lists all events: only what surely is another's does not count.
+        return [row for row in rows if type(row.get("executionId")) is not int or str(row["executionId"]) == execution]
 
     def cancel(self, job: Job) -> None:
         """POST the cancellation."""
