@@ -159,6 +159,18 @@ def test_a_start_that_never_left_surely_does_not_run(client: DelphixClient, simu
     assert simulator.executions() == []
 
 
+def test_a_start_that_cannot_leave_soon_is_not_sent_at_all(
+    client: DelphixClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks for it later must know when it can have left at the latest."""
+    client.get("/system-information")
+    simulator.fault(status_401=1)
+    monkeypatch.setattr(client_module, "START_LEAVES", 0.0)
+    with pytest.raises(EngineDown, match="it took over 0 s to log in"):
+        client.post_once("/executions", START)
+    assert simulator.executions() == []
+
+
 def test_an_answer_that_trickles_is_given_up_after_a_while(
     client: DelphixClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

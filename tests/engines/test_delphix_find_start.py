@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from orchestrator.clock import tick
 from orchestrator.engines.base import Ended, StartLost
 from orchestrator.engines.delphix import DelphixEngine
+from orchestrator.engines.delphix.client import START_TAKES
 from orchestrator.errors import EngineDown, StartUnknown
 from orchestrator.simulator import Simulator
 from orchestrator.state import JobStatus
 
 from .make import a_job, delphix, intended, running
 
-LONG_AGO = "another-boot 0.0"
+
+def ago(seconds: float) -> str:
+    """Give the tick of a moment of this boot."""
+    boot, now = tick().split()
+    return f"{boot} {float(now) - seconds:.3f}"
+
+
+LONG_AGO = ago(1e6)
 THEN = "1999-01-01T00:00:00.000000Z"
 
 
@@ -48,7 +59,68 @@ def test_a_start_that_did_not_arrive_is_surely_none_only_after_a_while(
     mark = lose(engine, simulator, "lost_request")
     with pytest.raises(EngineDown, match="does not show the start yet"):
         engine.find_start(intended(mark), [])
+    engine._too_late.clear()
     assert engine.find_start(intended(mark, starting_tick=LONG_AGO, submitted_at=THEN), []) is None
+
+
+def test_the_wait_for_a_lost_start_begins_when_it_was_lost_not_when_it_was_meant(
+    engine: DelphixEngine, simulator: Simulator
+) -> None:
+    mark = lose(engine, simulator, "lost_request")
+    with pytest.raises(EngineDown, match="yet"):
+        engine.find_start(intended(mark, starting_tick=ago(30)), [])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_start_that_was_too_slow_to_answer_may_be_too_slow_to_show(simulator: Simulator) -> None:
+    """It is waited for as long again as for its answer."""
+    engine = delphix(simulator.url, lost_start_wait="10ms")
+    engine.refresh()
+    mark = engine.mark(a_job()) or ""
+    simulator.fault(slow=0.3)
+    with pytest.raises(StartUnknown):
+        engine.start(intended(mark))
+    simulator.fault(slow=0)
+    time.sleep(0.03)
+    with pytest.raises(EngineDown, match="yet"):
+        engine.find_start(intended(mark), [])
+    time.sleep(0.1)
+    assert engine.find_start(intended(mark), []) == newest(simulator)
+    engine.close()
+
+
+@pytest.mark.parametrize(("seconds", "is_told"), [(START_TAKES, False), (START_TAKES + 6, True)])
+def test_a_start_that_a_dead_process_left_may_have_taken_as_long_as_any(
+    engine: DelphixEngine, simulator: Simulator, seconds: float, is_told: bool
+) -> None:
+    engine.refresh()
+    job = intended(engine.mark(a_job()) or "", starting_tick=ago(seconds))
+    if is_told:
+        assert engine.find_start(job, []) is None
+    else:
+        with pytest.raises(EngineDown, match="yet"):
+            engine.find_start(job, [])
+
+
+@pytest.mark.parametrize(("uptime", "is_told"), [(START_TAKES, False), (START_TAKES + 6, True)])
+def test_of_a_start_before_a_reboot_only_the_time_since_the_boot_is_sure(
+    engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch, uptime: float, is_told: bool
+) -> None:
+    """Its job may have come hours before it was started, and the wall clock may have been set."""
+    engine.refresh()
+    job = intended(engine.mark(a_job()) or "", starting_tick="another-boot 99.0", submitted_at=THEN)
+    monkeypatch.setattr(time, "clock_gettime", lambda _: uptime)
+    if is_told:
+        assert engine.find_start(job, []) is None
+    else:
+        with pytest.raises(EngineDown, match="yet"):
+            engine.find_start(job, [])
+
+
+def test_what_is_kept_of_a_lost_start_goes_with_the_attempt(engine: DelphixEngine, simulator: Simulator) -> None:
+    mark = lose(engine, simulator, "lost_request")
+    engine.forget(intended(mark))
+    assert engine._too_late == {}
 
 
 def test_a_start_that_shows_late_is_found_all_the_same(engine: DelphixEngine, simulator: Simulator) -> None:
@@ -65,6 +137,7 @@ def test_starts_of_other_jobs_of_ours_are_not_taken_for_it(engine: DelphixEngine
     arrived = newest(simulator)
     another = start_by_hand(engine)
     assert engine.find_start(intended(mark), [another]) == arrived
+    engine._too_late.clear()
     long_ago = intended(mark, starting_tick=LONG_AGO, submitted_at=THEN)
     assert engine.find_start(long_ago, [another, arrived]) is None
 
@@ -72,6 +145,7 @@ def test_starts_of_other_jobs_of_ours_are_not_taken_for_it(engine: DelphixEngine
 def test_starts_of_other_masking_jobs_are_not_taken_for_it(engine: DelphixEngine, simulator: Simulator) -> None:
     mark = lose(engine, simulator, "lost_request")
     start_by_hand(engine, job_id=2)
+    engine._too_late.clear()
     long_ago = intended(mark, starting_tick=LONG_AGO, submitted_at=THEN)
     assert engine.find_start(long_ago, []) is None
 
@@ -151,6 +225,7 @@ def test_an_engine_that_knows_no_filter_by_job_does_not_mislead(
         return page(path, number, size, **params)
 
     monkeypatch.setattr(engine._client, "page", unfiltered)
+    engine._too_late.clear()
     long_ago = intended(mark, starting_tick=LONG_AGO, submitted_at=THEN)
     assert engine.find_start(long_ago, []) is None
 

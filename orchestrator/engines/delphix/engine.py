@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.clock import seconds_since, utc_now
+from orchestrator.clock import surely_seconds_since, utc_now
 from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, StartLost
 from orchestrator.engines.delphix import verdict
 from orchestrator.engines.delphix.catalogue import Catalogue, MaskingJob, read_jobs
-from orchestrator.engines.delphix.client import DelphixClient, NotThere, Refused, Row, read_settings
+from orchestrator.engines.delphix.client import START_TAKES, DelphixClient, NotThere, Refused, Row, read_settings
 from orchestrator.errors import EngineDown, StartRefused, StartUnknown
 from orchestrator.job import Job, ascii_line
 from orchestrator.settings import EngineSettings, Settings
@@ -33,6 +33,7 @@ class DelphixEngine(Engine):
         self._client = DelphixClient(self._settings)
         self._catalogue = Catalogue()
         self._confirmed: dict[int, float] = {}  # masking job id: when, on the monotonic clock
+        self._too_late: dict[tuple[int, int], float] = {}  # lost starts, by job and attempt: see _is_too_late
         self._waits: set[str] = set()  # executions that the engine itself has queued
         self._missing: set[str] = set()  # executions that it did not know of when last asked
         self._odd: dict[str, float] = {}  # executions with an unknown status: since when
@@ -123,10 +124,17 @@ class DelphixEngine(Engine):
             body["targetConnectorId"] = job.target_connector
         if job.source_connector is not None:
             body["sourceConnectorId"] = job.source_connector
-        answer = self._client.post_once("/executions", body)
-        execution = answer.get("executionId")
-        if type(execution) is not int or answer.get("jobId") != job_id:
-            raise StartUnknown("the engine's answer names no execution of the job")
+        sent = time.monotonic()
+        try:
+            answer = self._client.post_once("/executions", body)
+            execution = answer.get("executionId")
+            if type(execution) is not int or answer.get("jobId") != job_id:
+                raise StartUnknown("the engine's answer names no execution of the job")
+        except StartUnknown:
+            # An engine that took so long without an answer may take as long again until it shows the execution.
+            lost = time.monotonic()
+            self._too_late[job.id, job.attempts] = lost + (lost - sent) + self._settings.lost_start_wait
+            raise
         return str(execution)
 
     def find_start(self, job: Job, others: Iterable[str]) -> str | None:
@@ -148,9 +156,21 @@ class DelphixEngine(Engine):
             raise StartLost(f"executions {', '.join(candidates[:5])} were all started meanwhile")
         if candidates:
             return candidates[0]
-        if seconds_since(job.starting_tick or "", job.submitted_at) < self._settings.lost_start_wait:
+        if not self._is_too_late(job):
             raise EngineDown("the engine does not show the start yet")
         return None
+
+    def _is_too_late(self, job: Job) -> bool:
+        """Tell whether a lost start, had it arrived, would be shown by now."""
+        moment = self._too_late.get((job.id, job.attempts))
+        if moment is not None:
+            return time.monotonic() >= moment
+        # Another process lost it, and nobody knows when: it had all the time that a start may take.
+        return surely_seconds_since(job.starting_tick or "") >= START_TAKES + self._settings.lost_start_wait
+
+    def forget(self, job: Job) -> None:
+        """Drop when its start was lost."""
+        self._too_late.pop((job.id, job.attempts), None)
 
     def check(self, jobs: Sequence[Job]) -> Mapping[int, Running | Ended]:
         """List what runs; ask singly only for what is not on the list."""
