@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.engines.base import Engine, StartLost
 from orchestrator.errors import EngineDown, StartRefused, StartUnknown
@@ -11,6 +12,7 @@ from orchestrator.job import Job
 from orchestrator.process import ProcessIdentity
 from orchestrator.state import JobStatus
 from orchestrator.store.running import ended, executions_of_others, intend_start, not_started, started
+from orchestrator.store.views import job_by_id
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +70,26 @@ class Starter:
             not_started(job, f"engine {self._engine.name} could not be reached: {exc}")
             self._engine.forget(job)
             raise
-        started(job, execution)
+        if not started(job, execution):
+            return self._give_up(job, execution)
         log.info("job %d (%s) runs on %s %s as %s", job.id, job.name, job.engine, job.cpu, execution)
         return True
+
+    def _give_up(self, job: Job, execution: str) -> bool:
+        """Cancel an execution of ours that nobody watches: its row was changed while it was being started."""
+        now = job_by_id(job.id)
+        if now is not None and (now.engine, now.execution) == (job.engine, execution):
+            return True  # somebody else has recorded the very same
+        told = f"job {job.id} ({job.name}): execution {execution} on {self._engine.name} is not recorded, "
+        told += "since its job was changed meanwhile: "
+        try:
+            self._engine.cancel(replace(job, execution=execution))
+        except EngineDown as exc:
+            log.warning("%sIT MAY RUN ON, and cannot be cancelled: %s", told, exc)
+        else:
+            log.warning("%scancelled", told)
+        self._engine.forget(job)
+        return False
 
     def _resolve(self, job: Job) -> bool:
         """Find out what became of a start whose outcome nobody recorded; False where it holds its CPU no longer."""
@@ -85,7 +104,8 @@ class Starter:
             not_started(job, f"the start did not reach {self._engine.name}")
             self._engine.forget(job)
             return False
-        started(job, execution)
+        if not started(job, execution):
+            return False  # another one was first; which execution is whose, it knows better
         log.info("job %d (%s): found running on %s as %s", job.id, job.name, job.engine, execution)
         return True
 

@@ -12,7 +12,7 @@ from orchestrator.errors import EngineDown, LoginRefused, StartRefused, StartUnk
 from orchestrator.job import Job
 from orchestrator.state import JobStatus
 from orchestrator.store.engines import seed_cpus
-from orchestrator.store.running import ended, intend_start, jobs_on, started
+from orchestrator.store.running import ended, intend_start, jobs_on, not_started, started
 from orchestrator.store.taking import ask_end
 from orchestrator.store.views import cpus_of_engines
 
@@ -174,6 +174,56 @@ def test_of_two_starters_one_starts(engine: FakeEngine, starter: Starter) -> Non
     assert intend_start(job, f"{HOST}/another", "mark")
     starter.start(seen)  # has not seen the other's intent
     assert (engine.started, again(job).starter) == ([], f"{HOST}/another")
+
+
+def given_up_meanwhile(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Place a job that somebody puts back into the queue while its start is on the way."""
+    job = placed()
+    start = engine.start
+
+    def start_slowly(intended: Job) -> str:
+        execution = start(intended)
+        assert not_started(again(intended), "put back by somebody")
+        return execution
+
+    monkeypatch.setattr(engine, "start", start_slowly)
+    return job
+
+
+def test_an_execution_that_can_no_longer_be_recorded_is_cancelled(
+    engine: FakeEngine, starter: Starter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = given_up_meanwhile(engine, monkeypatch)
+    assert step(starter)
+    assert (engine.cancelled, again(job).status) == ([job.id], "QUEUED")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "execution E1 on engine1 is not recorded, since its job was changed meanwhile: cancelled" in caplog.text
+
+
+def test_an_execution_that_can_neither_be_recorded_nor_cancelled_is_told(
+    engine: FakeEngine, starter: Starter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given_up_meanwhile(engine, monkeypatch)
+    engine.fails["cancel"] = [EngineDown("status 500")]
+    assert step(starter)
+    assert "execution E1 on engine1 is not recorded" in caplog.text
+    assert "IT MAY RUN ON, and cannot be cancelled: status 500" in caplog.text
+
+
+def test_an_execution_that_somebody_else_has_recorded_is_not_cancelled(
+    engine: FakeEngine, starter: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = placed()
+    start = engine.start
+
+    def start_and_lose_the_race(intended: Job) -> str:
+        execution = start(intended)
+        assert started(intended, execution)
+        return execution
+
+    monkeypatch.setattr(engine, "start", start_and_lose_the_race)
+    step(starter)
+    assert (engine.cancelled, again(job).execution) == ([], "E1")
 
 
 def test_a_job_that_was_asked_to_end_is_not_started(engine: FakeEngine, starter: Starter) -> None:
