@@ -11,7 +11,7 @@ from orchestrator.clock import tick, utc_now
 from orchestrator.job import Job
 from orchestrator.state import ENDED, CpuStatus, JobStatus
 from orchestrator.store.database import writing
-from orchestrator.store.models import IS_ACTIVE, IS_PLACED, Engines, Events, Queue, tuples_of
+from orchestrator.store.models import IS_ACTIVE, IS_KEPT, IS_PLACED, Engines, Events, Queue, tuples_of
 from orchestrator.store.moves import CpuRow, move_cpu, move_job, record_event
 from orchestrator.store.statement import ALL_COLUMNS, Statement, jobs_of, param
 
@@ -19,7 +19,8 @@ from orchestrator.store.statement import ALL_COLUMNS, Statement, jobs_of, param
 def jobs_on(engine: str) -> list[Job]:
     """Give the jobs that hold a CPU of this engine: SCHEDULED, RUNNING, or ended while nobody could ask it."""
     found = {row[0]: row for row in _HOLDING.rows(engine=engine)}
-    found |= {row[0]: row for row in _PLACED.rows(engine=engine)}  # also where somebody deleted the CPU's row
+    for statement in (_PLACED, _KEPT):  # also where somebody deleted the CPU's row
+        found |= {row[0]: row for row in statement.rows(engine=engine)}
     return jobs_of([found[job_id] for job_id in sorted(found)])
 
 
@@ -125,6 +126,7 @@ def ended(
             columns |= {**_UNPLACED, "tried": tried, "retries": job.retries - 1}
             moved = move_job(job.id, was, JobStatus.QUEUED, f"to be tried again: {reason}", still=still, **columns)
         else:
+            columns["kept_since"] = None if cpu_is_free else utc_now()
             moved = move_job(job.id, was, to, reason, still=still, **columns)
         if moved and cpu_is_free:
             _free(job, to is JobStatus.FINISHED)
@@ -134,7 +136,8 @@ def ended(
 def free_cpu(job: Job, why: str) -> bool:
     """Free the CPU of a job that had ended before its engine could be asked; False where it holds none."""
     with writing():
-        freed = _free(job, succeeded=False)
+        kept = bool(_FREE_KEPT.change(id=job.id))
+        freed = _free(job, succeeded=False) or kept
         if freed:
             record_event("CPU free", why, job_id=job.id, engine=job.engine, cpu=job.cpu)
         return freed
@@ -196,6 +199,8 @@ _HOLDING = Statement(
     )
 )
 _PLACED = Statement(lambda: Queue.select(*ALL_COLUMNS).where(Queue.engine == param("engine"), IS_ACTIVE, IS_PLACED))
+_KEPT = Statement(lambda: Queue.select(*ALL_COLUMNS).where(Queue.engine == param("engine"), IS_KEPT))
+_FREE_KEPT = Statement(lambda: Queue.update(kept_since=None).where(Queue.id == param("id"), IS_KEPT))
 _ASKED_ENDING = Statement(lambda: Queue.select(Queue.ending, Queue.ending_why).where(Queue.id == param("id")))
 _PROGRESS = Statement(
     lambda: Queue.update({"rows_masked": param("masked"), "rows_total": param("total")}).where(
@@ -203,5 +208,5 @@ _PROGRESS = Statement(
         Queue.status == param("running"),
         Queue.attempts == param("was_attempts"),
         Queue.execution == param("was_execution"),
-    )  # fmt: skip
+    )
 )

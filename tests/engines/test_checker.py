@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -166,7 +167,7 @@ def test_a_silent_engine_ends_the_callers_wait_and_keeps_the_cpu_until_it_shows_
     assert (engine.cancelled, cpu1()) == ([job.id], "RUNNING")
     engine.end("E1", JobStatus.FINISHED)
     assert step(checker)
-    assert (again(job), cpu1(), engine.forgotten) == (told, "FREE", [job.id])
+    assert (again(job), cpu1(), engine.forgotten) == (replace(told, kept_since=None), "FREE", [job.id])
 
 
 def test_nobody_is_told_of_a_silent_engine_who_did_not_ask_for_an_end(

@@ -11,7 +11,7 @@ from orchestrator.job import Job, JobRequest
 from orchestrator.state import JobStatus
 from orchestrator.store.engines import seed_cpus
 from orchestrator.store.models import Engines
-from orchestrator.store.placing import place
+from orchestrator.store.placing import capacities, place
 from orchestrator.store.running import ended, free_cpu, intend_start, is_over, jobs_on, not_started, progress, started
 from orchestrator.store.taking import ask_end
 from orchestrator.store.views import cpus_of_engines, events_of
@@ -201,6 +201,24 @@ def test_a_cpu_is_freed_once() -> None:
     assert free_cpu(again(job), "its execution has ended")
     assert not free_cpu(again(job), "its execution has ended")
     assert [event["move"] for event in events_of(job.id)].count("CPU free") == 1
+
+
+def test_a_cpu_that_an_ended_job_still_holds_is_not_given_away_where_its_row_was_made_anew() -> None:
+    job = running()
+    ended(job, JobStatus.TIMEOUT, "the engine is silent", cpu_is_free=False)
+    Engines.delete().where(Engines.job_id == job.id).execute()
+    Engines.insert(engine="engine1", cpu="CPU1").execute()
+    assert [each.id for each in jobs_on("engine1")] == [job.id]
+    assert (capacities()["engine1"].cpus, capacities()["engine1"].jobs) == (2, 1)
+    assert free_cpu(jobs_on("engine1")[0], "its execution has ended")
+    assert (jobs_on("engine1"), capacities()["engine1"].jobs) == ([], 0)
+
+
+def test_a_cpu_that_an_ended_job_still_holds_counts_once() -> None:
+    job = running()
+    ended(job, JobStatus.TIMEOUT, "the engine is silent", cpu_is_free=False)
+    assert (capacities()["engine1"].jobs, capacities()["engine1"].free) == (1, ["CPU2"])
+    assert [each.id for each in jobs_on("engine1")] == [job.id]
 
 
 def test_progress_is_of_running_jobs_only() -> None:
