@@ -6,48 +6,69 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from orchestrator.checkstatus.trouble import Troubles
 from orchestrator.engines.base import Engine, StartLost
 from orchestrator.errors import EngineDown, StartRefused, StartUnknown
 from orchestrator.job import Job
 from orchestrator.process import ProcessIdentity
 from orchestrator.state import JobStatus
-from orchestrator.store.running import ended, executions_of_others, intend_start, not_started, started
+from orchestrator.store.running import ended, ending_of, executions_of_others, intend_start, not_started, started
 from orchestrator.store.views import job_by_id
 
 log = logging.getLogger(__name__)
 
 
+START = "start"  # among the troubles of a job
+
+
 class Starter:
     """Starts what was placed on one engine. Belongs to the thread of that engine."""
 
-    def __init__(self, engine: Engine, host: str, me: ProcessIdentity) -> None:
+    def __init__(self, engine: Engine, host: str, me: ProcessIdentity, troubles: Troubles | None = None) -> None:
         self._engine = engine
+        self._troubles = troubles or Troubles(engine.name)
         self._host = host
         self._me = f"{host}/{me}"
 
     def start(self, jobs: Sequence[Job]) -> bool:
         """Start the SCHEDULED ones among `jobs`; whether one of them holds its CPU no longer.
 
-        Raises EngineDown: those that it left are tried again.
+        What the engine cannot tell of one job delays no other. Raises EngineDown where it is not about one job:
+        those that it left are tried again.
         """
         freed = False
         for job in jobs:
-            if job.status != JobStatus.SCHEDULED or self._is_being_started(job):
-                continue
-            if job.starter is not None:
-                freed |= not self._resolve(job)
-            elif job.ending is not None:
-                freed |= ended(job, JobStatus(job.ending), job.ending_why)
-            else:
-                freed |= not self._start(job)
+            if job.status == JobStatus.SCHEDULED:
+                with self._troubles.apart(job, START):
+                    freed |= self._step(job)
         return freed
+
+    def _step(self, job: Job) -> bool:
+        """Do what is next for a SCHEDULED job; whether it holds its CPU no longer."""
+        if self._is_being_started(job):
+            return False
+        if job.starter is None and job.ending is not None:
+            return ended(job, ending_of(job), job.ending_why)
+        if not self._troubles.is_due(job, START):
+            return False
+        return not (self._start(job) if job.starter is None else self._resolve(job))
 
     def _is_being_started(self, job: Job) -> bool:
         """Tell whether another living process is about to start it. Our own intent can only be a left-over one."""
         if job.starter is None or job.starter == self._me:
             return False
         host, _, process = job.starter.rpartition("/")
-        return host != self._host or ProcessIdentity.parse(process).is_alive()
+        try:
+            starter = ProcessIdentity.parse(process)
+        except ValueError:
+            return False  # nobody: it was written by hand
+        return host != self._host or starter.is_alive()
+
+    def _cannot_tell(self, job: Job, exc: EngineDown) -> bool:
+        """Try it again later, where the engine answers otherwise; True: the job holds its CPU."""
+        self._engine.describe()  # raises where it is not about this job alone
+        self._troubles.note(job, START, exc)
+        return True
 
     def _start(self, job: Job) -> bool:
         """Start a job; False where it holds its CPU no longer."""
@@ -55,6 +76,9 @@ class Starter:
             mark = self._engine.mark(job)
         except StartRefused as exc:
             return self._fail(job, str(exc))
+        except EngineDown as exc:
+            return self._cannot_tell(job, exc)
+        self._troubles.clear(job, START)
         intended = intend_start(job, self._me, mark)
         if intended is None:
             return True
@@ -100,6 +124,9 @@ class Starter:
             if job.on_unknown != "retry":
                 return self._fail(job, reason, may_retry=False)  # it may run: `retries` are for what surely does not
             return not not_started(job, f"{reason}; on_unknown=retry")
+        except EngineDown as exc:
+            return self._cannot_tell(job, exc)
+        self._troubles.clear(job, START)
         if execution is None:
             not_started(job, f"the start did not reach {self._engine.name}")
             self._engine.forget(job)

@@ -24,6 +24,12 @@ def jobs_on(engine: str) -> list[Job]:
     return jobs_of([found[job_id] for job_id in sorted(found)])
 
 
+def newest_job() -> int:
+    """Give the id of the job that came last; 0 where none ever came."""
+    [(newest,)] = _NEWEST.rows()
+    return int(newest or 0)
+
+
 def intend_start(job: Job, starter: str, mark: str | None) -> Job | None:
     """Record, before the engine is asked, that `starter` starts this job (P4).
 
@@ -145,7 +151,12 @@ def free_cpu(job: Job, why: str) -> bool:
 
 def is_over(job: Job) -> bool:
     """Tell whether a job that `jobs_on` gave has ended, and only its CPU is still held."""
-    return JobStatus(job.status) in ENDED
+    return job.status in ENDED
+
+
+def ending_of(job: Job) -> JobStatus:
+    """Tell how a job ends that was asked to."""
+    return _read_ending(job.ending)
 
 
 def cpu_of(job: Job) -> CpuRow:
@@ -160,7 +171,12 @@ def _attempt(job: Job) -> dict[str, object]:
 
 def _asked_ending(job_id: int) -> tuple[JobStatus | None, str | None]:
     [(ending, why)] = _ASKED_ENDING.rows(id=job_id)
-    return (None if ending is None else JobStatus(ending)), why
+    return (None if ending is None else _read_ending(ending)), why
+
+
+def _read_ending(ending: str | None) -> JobStatus:
+    # Any other word is an operator's own, from the sqlite3 shell. Never FINISHED.
+    return JobStatus.TIMEOUT if ending == JobStatus.TIMEOUT else JobStatus.CANCELLED
 
 
 def _free(job: Job, succeeded: bool) -> bool:
@@ -177,6 +193,7 @@ _UNPLACED: dict[str, object] = {
 }  # fmt: skip
 
 
+_NEWEST = Statement(lambda: Queue.select(fn.MAX(Queue.id)))
 _EXECUTION = "execution "
 _PLACING = f"{JobStatus.SCHEDULING} -> {JobStatus.SCHEDULED}"
 _STARTING = f"{JobStatus.SCHEDULED} -> {JobStatus.RUNNING}"

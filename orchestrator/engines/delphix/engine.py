@@ -6,8 +6,8 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.clock import surely_seconds_since, utc_now
-from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, StartLost
+from orchestrator.clock import surely_seconds_since
+from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, StartLost, State
 from orchestrator.engines.delphix import verdict
 from orchestrator.engines.delphix.catalogue import Catalogue, MaskingJob, read_jobs
 from orchestrator.engines.delphix.client import START_TAKES, DelphixClient, NotThere, Refused, Row, read_settings
@@ -65,20 +65,40 @@ class DelphixEngine(Engine):
 
     def refresh(self) -> None:
         """List all environments and their masking jobs."""
-        asked_at = utc_now()
+        unlisted = self._list_jobs()
+        if unlisted:
+            raise EngineDown(unlisted)
+
+    def _list_jobs(self) -> str:
+        """List all that can be listed; which environments cannot be now, and why. What was known of them stays."""
+        unlisted: list[str] = []
+        hidden: list[str] = []
         jobs: list[MaskingJob] = []
-        try:
-            for environment in self._client.pages("/environments"):
-                number, name = environment.get("environmentId"), environment.get("environmentName")
-                if type(number) is int and isinstance(name, str):
-                    rows = self._client.pages("/masking-jobs", environment_id=number)
-                    jobs += read_jobs(rows, name)
-        except (NotThere, Refused) as exc:
-            raise EngineDown(str(exc)) from exc
-        self._catalogue = Catalogue(asked_at, tuple(jobs))
+        kept: list[MaskingJob] = []
+        for number, name in self._environments():
+            try:
+                jobs += read_jobs(self._client.pages("/masking-jobs", environment_id=number), name)
+            except (NotThere, Refused) as exc:  # nothing in it can be started by this user anyway
+                if name not in self._catalogue.hidden:
+                    log.warning("engine %s: environment %s: %s", self.name, ascii_line(name), exc)
+                hidden.append(name)
+            except EngineDown as exc:
+                self.describe()  # raises where it is not about this environment alone
+                unlisted.append(f"environment {ascii_line(name)}: {exc}")
+                kept += [job for job in self._catalogue.jobs if job.environment == name]
+        self._catalogue = Catalogue((*jobs, *kept), tuple(hidden))
         now = time.monotonic()
         self._confirmed = {job.id: now for job in jobs}
         self._logins = self._client.logins
+        return "; ".join(unlisted)
+
+    def _environments(self) -> list[tuple[int, str]]:
+        try:
+            rows = list(self._client.pages("/environments"))
+        except (NotThere, Refused) as exc:
+            raise EngineDown(str(exc)) from exc
+        found = [(row.get("environmentId"), row.get("environmentName")) for row in rows]
+        return [(number, name) for number, name in found if type(number) is int and isinstance(name, str)]
 
     def mark(self, job: Job) -> str | None:
         """Count the job's executions so far, as `JOBID:COUNT`: one more tells later that a start arrived."""
@@ -96,10 +116,12 @@ class DelphixEngine(Engine):
 
     def _confirmed_job(self, job: Job) -> MaskingJob:
         """Look the job up; asked anew where the engine may mean something else by the id that is remembered."""
+        unlisted = ""
         if self._client.logins != self._logins:  # perhaps restarted, perhaps reinstalled
-            self.refresh()
+            unlisted = self._list_jobs()
         found = self._catalogue.find(job)
-        if isinstance(found, MaskingJob) and time.monotonic() - self._confirmed.get(found.id, 0) > CONFIRM_AFTER:
+        long_ago = time.monotonic() - CONFIRM_AFTER
+        if isinstance(found, MaskingJob) and self._confirmed.get(found.id, long_ago) <= long_ago:
             try:
                 row = self._client.get(f"/masking-jobs/{found.id}")
                 certain = row.get("jobName") == found.name
@@ -110,9 +132,11 @@ class DelphixEngine(Engine):
                 return found
             found = "its id means another job now"
         if isinstance(found, str):
-            self.refresh()
+            unlisted = self._list_jobs()
             found = self._catalogue.find(job)
         if isinstance(found, str):
+            if unlisted:
+                raise EngineDown(f"{found}; {unlisted}")
             raise StartRefused(f"engine {self.name} no longer has it: {found}")
         return found
 
@@ -172,27 +196,33 @@ class DelphixEngine(Engine):
         """Drop when its start was lost."""
         self._too_late.pop((job.id, job.attempts), None)
 
-    def check(self, jobs: Sequence[Job]) -> Mapping[int, Running | Ended]:
+    def check(self, jobs: Sequence[Job]) -> Mapping[int, State]:
         """List what runs; ask singly only for what is not on the list."""
         listed = self._list("RUNNING")
         if self._waits:
             listed |= self._list("QUEUED")
-        found: dict[int, Running | Ended] = {}
+        found: dict[int, State] = {}
         for job in jobs:
-            execution = job.execution or ""
-            row = listed.get(execution) or self._single(execution)
-            if row is None:
-                if execution in self._missing:
-                    found[job.id] = Ended(status=JobStatus.FAILED, reason=f"execution {execution} vanished")
-                self._missing ^= {execution}
-                continue
-            self._missing.discard(execution)
-            judged = self._judge(job, row)
-            if judged is not None:
-                found[job.id] = judged
+            try:
+                state = self._check(job, listed)
+            except EngineDown as exc:
+                self.describe()  # raises where it is not about this job alone
+                state = exc
+            if state is not None:
+                found[job.id] = state
         current = {job.execution for job in jobs}
         self._waits &= {row for row in self._waits if row in current}
         return found
+
+    def _check(self, job: Job, listed: Mapping[str, Row]) -> State | None:
+        execution = job.execution or ""
+        row = listed.get(execution) or self._single(execution)
+        if row is not None:
+            self._missing.discard(execution)
+            return self._judge(job, row)
+        is_certain = execution in self._missing
+        self._missing ^= {execution}
+        return Ended(status=JobStatus.FAILED, reason=f"execution {execution} vanished") if is_certain else None
 
     def _list(self, status: str) -> dict[str, Row]:
         try:
@@ -239,7 +269,8 @@ class DelphixEngine(Engine):
                 told = f"the engine says {ascii_line(status)} of it, which is not known, for {ODD_STATUS_WAIT:g} s"
                 return Ended(status=JobStatus.FAILED, reason=told, may_run_on=True)
         self._odd.pop(execution, None)
-        return verdict.ended(row, self._events(execution), job.on_warning)
+        # Where its caller was told already, only its CPU is waited for, and that needs no events.
+        return verdict.ended(row, [] if job.ended_at else self._events(execution), job.on_warning)
 
     def _events(self, execution: str) -> list[Row]:
         try:
