@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from orchestrator.checkstatus.trouble import Troubles
-from orchestrator.clock import seconds_since
+from orchestrator.clock import seconds_since, surely_seconds_since
 from orchestrator.engines.base import Ended, Engine, Running, State
 from orchestrator.errors import EngineDown
 from orchestrator.job import Job
@@ -31,11 +31,11 @@ class Checker:
         self._troubles = troubles or Troubles(engine.name)
 
     def check(self, jobs: Sequence[Job]) -> bool:
-        """Look at the jobs that have an execution; whether anything ended.
+        """Look at the jobs that have an execution, or only hold a CPU for what may run; whether anything ended.
 
         What the engine cannot tell of one job delays no other. Raises EngineDown where it is not about one job.
         """
-        running = [job for job in jobs if job.execution is not None]
+        running = [job for job in jobs if job.execution is not None or is_over(job)]
         due = [job for job in running if self._troubles.is_due(job, CHECK)]
         found = self._look(due) if due else {}
         changed = False
@@ -70,7 +70,7 @@ class Checker:
                     progress(job, state.rows_masked, state.rows_total)
         if isinstance(state, Running | Ended):
             self._troubles.clear(job, CHECK)
-        if job.ending is not None:
+        if job.ending is not None and job.execution is not None:
             self._cancel(job)
         return changed
 
@@ -90,7 +90,8 @@ class Checker:
         if is_over(job):
             if state.may_run_on:
                 return False
-            changed = free_cpu(job, f"execution {job.execution} has ended: {state.status}")
+            lost = "nothing runs that it may have started"
+            changed = free_cpu(job, f"execution {job.execution} has ended: {state.status}" if job.execution else lost)
         else:
             status, reason = state.status, state.reason
             if job.ending is not None and status is not JobStatus.FINISHED:
@@ -112,7 +113,8 @@ class Checker:
         for job in jobs:
             with self._troubles.apart(job, TIMEOUT):
                 if job.ending is None and not is_over(job) and _is_late(job):
-                    asked |= ask_end(job.id, JobStatus.TIMEOUT, f"ran longer than {job.timeout:g} s")
+                    what = "ran longer than" if job.execution else "its start had no answer for"
+                    asked |= ask_end(job.id, JobStatus.TIMEOUT, f"{what} {job.timeout:g} s")
         return asked
 
     def tell_without_engine(self, jobs: Sequence[Job], why: str) -> bool:
@@ -122,7 +124,7 @@ class Checker:
         """
         told = False
         for job in jobs:
-            if job.ending is None or is_over(job) or job.execution is None:
+            if job.ending is None or is_over(job) or (job.execution is None and job.starter is None):
                 continue
             with self._troubles.apart(job, CANCEL):
                 if seconds_since(job.ending_tick or "", job.submitted_at) >= SILENT_ENGINE:
@@ -132,6 +134,13 @@ class Checker:
 
 
 def _is_late(job: Job) -> bool:
-    if job.timeout is None or job.started_tick is None or job.started_at is None:
-        return False
-    return seconds_since(job.started_tick, job.started_at) >= job.timeout
+    return job.timeout is not None and age_of(job) >= job.timeout
+
+
+def age_of(job: Job) -> float:
+    """Give the seconds that a job runs, or may run since its start was meant; -1 where nobody began to start it."""
+    if job.started_tick is not None and job.started_at is not None:
+        return seconds_since(job.started_tick, job.started_at)
+    if job.starter is not None and job.starting_tick is not None:
+        return surely_seconds_since(job.starting_tick)
+    return -1.0

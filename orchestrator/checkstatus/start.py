@@ -12,7 +12,16 @@ from orchestrator.errors import EngineDown, StartRefused, StartUnknown
 from orchestrator.job import Job
 from orchestrator.process import ProcessIdentity
 from orchestrator.state import JobStatus
-from orchestrator.store.running import ended, ending_of, executions_of_others, intend_start, not_started, started
+from orchestrator.store.running import (
+    adopt,
+    ended,
+    ending_of,
+    executions_of_others,
+    intend_start,
+    is_over,
+    not_started,
+    started,
+)
 from orchestrator.store.views import job_by_id
 
 log = logging.getLogger(__name__)
@@ -38,9 +47,11 @@ class Starter:
         """
         freed = False
         for job in jobs:
-            if job.status == JobStatus.SCHEDULED:
-                with self._troubles.apart(job, START):
+            with self._troubles.apart(job, START):
+                if job.status == JobStatus.SCHEDULED:
                     freed |= self._step(job)
+                elif is_over(job) and job.execution is None and job.ending is not None:
+                    self._find_ended(job)
         return freed
 
     def _step(self, job: Job) -> bool:
@@ -112,6 +123,8 @@ class Starter:
             log.warning("%sIT MAY RUN ON, and cannot be cancelled: %s", told, exc)
         else:
             log.warning("%scancelled", told)
+        if adopt(job, execution):  # its caller was told an end: the step check sees to its CPU
+            return True
         self._engine.forget(job)
         return False
 
@@ -122,7 +135,8 @@ class Starter:
         except StartLost as exc:
             reason = f"whether it was started on {self._engine.name} cannot be told: {exc}"
             if job.on_unknown != "retry":
-                return self._fail(job, reason, may_retry=False)  # it may run: `retries` are for what surely does not
+                # It may run: `retries` are for what surely does not.
+                return self._fail(job, reason, may_retry=False, cpu_is_free=not exc.may_run)
             return not not_started(job, f"{reason}; on_unknown=retry")
         except EngineDown as exc:
             return self._cannot_tell(job, exc)
@@ -136,8 +150,24 @@ class Starter:
         log.info("job %d (%s): found running on %s as %s", job.id, job.name, job.engine, execution)
         return True
 
-    def _fail(self, job: Job, reason: str, *, may_retry: bool = True) -> bool:
-        ended(job, JobStatus.FAILED, reason, may_retry=may_retry)
-        self._engine.forget(job)
+    def _find_ended(self, job: Job) -> None:
+        """Find what became of a start whose caller was told an end meanwhile, so that it can be cancelled."""
+        if job.starter is None or self._is_being_started(job) or not self._troubles.is_due(job, START):
+            return
+        try:
+            execution = self._engine.find_start(job, executions_of_others(job))
+        except StartLost:
+            return  # the step check sees to its CPU
+        except EngineDown as exc:
+            self._cannot_tell(job, exc)
+            return
+        self._troubles.clear(job, START)
+        if execution is not None and adopt(job, execution):
+            log.info("job %d (%s): found on %s as %s, to be cancelled", job.id, job.name, job.engine, execution)
+
+    def _fail(self, job: Job, reason: str, *, may_retry: bool = True, cpu_is_free: bool = True) -> bool:
+        ended(job, JobStatus.FAILED, reason, may_retry=may_retry, cpu_is_free=cpu_is_free)
+        if cpu_is_free:
+            self._engine.forget(job)
         log.warning("job %d (%s): %s", job.id, job.name, reason)
         return False

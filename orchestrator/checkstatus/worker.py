@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from orchestrator.checkstatus.check import Checker
+from orchestrator.checkstatus.check import Checker, age_of
 from orchestrator.checkstatus.start import Starter
 from orchestrator.checkstatus.trouble import Troubles
-from orchestrator.clock import seconds_since
 from orchestrator.doorbell import Bell
 from orchestrator.engines.base import Engine, Knows, Lookup
 from orchestrator.errors import EngineDown
@@ -132,7 +131,7 @@ class EngineWorker(threading.Thread):
             jobs = jobs_on(self.engine.name)
         if self._refresh_wanted and now >= self._refresh_due:
             self._refresh(now)
-        if any(job.status == JobStatus.SCHEDULED for job in jobs):
+        if any(job.execution is None for job in jobs):
             freed |= self._starter.start(jobs)
             jobs = jobs_on(self.engine.name)
         freed |= self._tell_of_troubles(jobs)
@@ -221,7 +220,7 @@ class EngineWorker(threading.Thread):
         if self._refresh_wanted and self._down is None:
             pause = min(pause, self._refresh_due - now)
         for job in jobs:
-            if job.timeout is not None and job.started_tick is not None and job.ending is None and not is_over(job):
+            if job.timeout is not None and job.ending is None and not is_over(job):
                 pause = min(pause, job.timeout - _age(job))
         return max(pause, 0.01)
 
@@ -235,6 +234,6 @@ def _look_after(job: Job, poll: float) -> float:
 
 def _age(job: Job) -> float:
     try:
-        return seconds_since(job.started_tick or "", job.started_at or "")
+        return age_of(job)
     except ValueError:  # a row that makes no sense
         return 0.0

@@ -62,7 +62,15 @@ State = Running | Ended | EngineDown
 
 
 class StartLost(Exception):  # noqa: N818 - named for what it tells
-    """Even the engine cannot tell whether a start arrived. `str()` says why, in one line."""
+    """Even the engine cannot tell whether a start arrived. `str()` says why, in one line.
+
+    `may_run` where `check` can tell later, by a job without an execution, whether anything runs that it may have
+    started: until then the job keeps its CPU.
+    """
+
+    def __init__(self, why: str, *, may_run: bool = False) -> None:
+        super().__init__(why)
+        self.may_run = may_run
 
 
 class Engine(ABC):
@@ -110,7 +118,11 @@ class Engine(ABC):
 
     @abstractmethod
     def check(self, jobs: Sequence[Job]) -> Mapping[int, State]:
-        """Look at running jobs; what was found, by the job's id. A job that is left out is not known of now."""
+        """Look at running jobs; what was found, by the job's id. A job that is left out is not known of now.
+
+        A job that has ended and bears no execution is a lost start: Running as long as anything runs that it may
+        have started.
+        """
 
     @abstractmethod
     def cancel(self, job: Job) -> None:

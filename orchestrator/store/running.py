@@ -62,6 +62,15 @@ def started(job: Job, execution: str) -> bool:
         return moved
 
 
+def adopt(job: Job, execution: str) -> bool:
+    """Record which execution a job started whose caller was told an end before anybody knew; it still holds its CPU."""
+    with writing():
+        changed = _ADOPT.change(id=job.id, was_attempts=job.attempts, execution=execution)
+        if changed:
+            record_event(_ADOPTING, _EXECUTION + execution, job_id=job.id, engine=job.engine, cpu=job.cpu)
+        return bool(changed)
+
+
 def executions_of_others(job: Job) -> set[str]:
     """Give the executions that other jobs have got on a job's engine since it was placed there, ended ones too.
 
@@ -69,7 +78,10 @@ def executions_of_others(job: Job) -> set[str]:
     """
     placed = Events.select(fn.MAX(Events.id)).where(Events.job_id == job.id, Events.move == _PLACING)
     rows = Events.select(Events.why).where(
-        Events.id > placed, Events.engine == job.engine, Events.move == _STARTING, Events.job_id != job.id
+        Events.id > placed,
+        Events.engine == job.engine,
+        Events.move.in_((_STARTING, _ADOPTING)),
+        Events.job_id != job.id,
     )
     held = {other.execution for other in jobs_on(job.engine or "") if other.id != job.id}
     return {why.removeprefix(_EXECUTION) for (why,) in tuples_of(rows)} | {each for each in held if each}
@@ -197,6 +209,7 @@ _NEWEST = Statement(lambda: Queue.select(fn.MAX(Queue.id)))
 _EXECUTION = "execution "
 _PLACING = f"{JobStatus.SCHEDULING} -> {JobStatus.SCHEDULED}"
 _STARTING = f"{JobStatus.SCHEDULED} -> {JobStatus.RUNNING}"
+_ADOPTING = "start found"
 _INTENT = ("starter", "start_mark", "starting_tick", "attempts")
 _INTEND = Statement(
     lambda: Queue.update({name: param(name) for name in _INTENT}).where(
@@ -217,6 +230,11 @@ _HOLDING = Statement(
 )
 _PLACED = Statement(lambda: Queue.select(*ALL_COLUMNS).where(Queue.engine == param("engine"), IS_ACTIVE, IS_PLACED))
 _KEPT = Statement(lambda: Queue.select(*ALL_COLUMNS).where(Queue.engine == param("engine"), IS_KEPT))
+_ADOPT = Statement(
+    lambda: Queue.update({"execution": param("execution")}).where(
+        Queue.id == param("id"), IS_KEPT, Queue.execution.is_null(), Queue.attempts == param("was_attempts")
+    )
+)
 _FREE_KEPT = Statement(lambda: Queue.update(kept_since=None).where(Queue.id == param("id"), IS_KEPT))
 _ASKED_ENDING = Statement(lambda: Queue.select(Queue.ending, Queue.ending_why).where(Queue.id == param("id")))
 _PROGRESS = Statement(

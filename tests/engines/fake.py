@@ -91,7 +91,8 @@ class FakeEngine(Engine):
 
     def check(self, jobs: Sequence[Job]) -> Mapping[int, State]:
         self._do("check")
-        return {job.id: self.executions[job.execution or ""] for job in jobs if job.execution in self.executions}
+        found = {job.id: self.executions.get(job.execution or "") for job in jobs}  # "": of starts that are lost
+        return {job_id: state for job_id, state in found.items() if state is not None}
 
     def cancel(self, job: Job) -> None:
         self._do("cancel")

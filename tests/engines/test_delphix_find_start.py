@@ -7,10 +7,11 @@ import time
 import pytest
 
 from orchestrator.clock import tick
-from orchestrator.engines.base import Ended, StartLost
+from orchestrator.engines.base import Ended, Running, StartLost
 from orchestrator.engines.delphix import DelphixEngine
-from orchestrator.engines.delphix.client import START_TAKES
+from orchestrator.engines.delphix.client import START_TAKES, NotThere
 from orchestrator.errors import EngineDown, StartUnknown
+from orchestrator.job import Job
 from orchestrator.simulator import Simulator
 from orchestrator.state import JobStatus
 
@@ -165,6 +166,63 @@ def test_an_engine_that_shows_fewer_executions_than_before_cannot_tell(
     simulator.reset()
     with pytest.raises(StartLost, match="shows 0 executions of the job, before the start it showed 1"):
         engine.find_start(intended(mark), [])
+
+
+def over(mark: str) -> Job:
+    """Give a job whose start was lost and whose caller was told; it still holds its CPU."""
+    return intended(mark, status="FAILED", ended_at=THEN, kept_since=THEN, starting_tick=LONG_AGO)
+
+
+def test_a_lost_start_holds_its_cpu_while_anything_runs_that_it_may_have_started(
+    engine: DelphixEngine, simulator: Simulator
+) -> None:
+    simulator.put_job(name="MASK_CRM", environment="DEMO", seconds=60)
+    mark = lose(engine, simulator, "lost_answer")
+    start_by_hand(engine)
+    job = over(mark)
+    with pytest.raises(StartLost) as told:
+        engine.find_start(job, [])
+    assert told.value.may_run
+    engine.forget(job)
+    numbers = [str(each["executionId"]) for each in simulator.executions()]
+    assert isinstance(engine.check([job])[1], Running)
+    other = running(numbers[0], 1, id=2)
+    assert isinstance(engine.check([job, other])[1], Running)
+    for number in numbers:
+        engine.cancel(running(number))
+    assert isinstance(engine.check([job])[1], Ended)
+
+
+def test_a_lost_start_holds_no_cpu_for_executions_of_other_jobs_or_from_before(
+    engine: DelphixEngine, simulator: Simulator
+) -> None:
+    simulator.put_job(name="MASK_CRM", environment="DEMO", seconds=60)
+    start_by_hand(engine)
+    mark = lose(engine, simulator, "lost_request")
+    engine._too_late.clear()
+    assert isinstance(engine.check([over(mark)])[1], Ended)
+    another = running(start_by_hand(engine), 1, id=2)
+    assert isinstance(engine.check([over(mark)])[1], Running)
+    assert isinstance(engine.check([over(mark), another])[1], Ended)
+
+
+def test_a_lost_start_holds_its_cpu_until_it_is_too_late_for_it_to_show(
+    engine: DelphixEngine, simulator: Simulator
+) -> None:
+    mark = lose(engine, simulator, "lost_request")
+    assert isinstance(engine.check([over(mark)])[1], Running)
+
+
+def test_a_lost_start_holds_its_cpu_while_the_engine_does_not_tell(
+    engine: DelphixEngine, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = lose(engine, simulator, "lost_answer")
+
+    def refuse(job_id: int) -> list[dict[str, object]]:
+        raise NotThere("GET /executions: status 404")
+
+    monkeypatch.setattr(engine, "_executions_of", refuse)
+    assert isinstance(engine.check([over(mark)])[1], EngineDown)
 
 
 def test_executions_without_proper_ids_conclude_nothing(

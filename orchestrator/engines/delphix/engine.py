@@ -165,24 +165,29 @@ class DelphixEngine(Engine):
         """List the job's executions: one more than were counted before the start is the one that was started."""
         job_id, before = _read_mark(job)
         try:
-            listed = list(self._client.pages("/executions", job_id=job_id))
+            rows = self._executions_of(job_id)
         except (NotThere, Refused) as exc:
-            raise StartLost(f"the engine no longer tells of its executions: {exc}") from exc
-        if not all(type(row.get("executionId")) is int and type(row.get("jobId")) is int for row in listed):
-            raise EngineDown("GET /executions: an execution without proper ids")
-        rows = [row for row in listed if row["jobId"] == job_id]  # it may not know the filter
-        known = set(others)
-        new = sorted(row["executionId"] for row in rows)[before:]
+            raise StartLost(f"the engine no longer tells of its executions: {exc}", may_run=True) from exc
         if len(rows) < before:
-            raise StartLost(f"the engine shows {len(rows)} executions of the job, before the start it showed {before}")
-        candidates = [str(number) for number in new if str(number) not in known]
+            told = f"the engine shows {len(rows)} executions of the job, before the start it showed {before}"
+            raise StartLost(told, may_run=True)
+        known = set(others)
+        candidates = [execution for row in rows[before:] if (execution := str(row["executionId"])) not in known]
         if len(candidates) > 1:
-            raise StartLost(f"executions {', '.join(candidates[:5])} were all started meanwhile")
+            raise StartLost(f"executions {', '.join(candidates[:5])} were all started meanwhile", may_run=True)
         if candidates:
             return candidates[0]
         if not self._is_too_late(job):
             raise EngineDown("the engine does not show the start yet")
         return None
+
+    def _executions_of(self, job_id: int) -> list[Row]:
+        """List all executions of a masking job that there ever were, oldest first."""
+        listed = list(self._client.pages("/executions", job_id=job_id))
+        if not all(type(row.get("executionId")) is int and type(row.get("jobId")) is int for row in listed):
+            raise EngineDown("GET /executions: an execution without proper ids")
+        rows = [row for row in listed if row["jobId"] == job_id]  # it may not know the filter
+        return sorted(rows, key=lambda row: int(row["executionId"]))
 
     def _is_too_late(self, job: Job) -> bool:
         """Tell whether a lost start, had it arrived, would be shown by now."""
@@ -204,7 +209,7 @@ class DelphixEngine(Engine):
         found: dict[int, State] = {}
         for job in jobs:
             try:
-                state = self._check(job, listed)
+                state = self._check_lost(job, jobs) if job.execution is None else self._check(job, listed)
             except EngineDown as exc:
                 self.describe()  # raises where it is not about this job alone
                 state = exc
@@ -223,6 +228,23 @@ class DelphixEngine(Engine):
         is_certain = execution in self._missing
         self._missing ^= {execution}
         return Ended(status=JobStatus.FAILED, reason=f"execution {execution} vanished") if is_certain else None
+
+    def _check_lost(self, job: Job, jobs: Sequence[Job]) -> State:
+        """Tell whether anything runs that a lost start may have become, and that belongs to none of the `jobs`."""
+        try:
+            job_id, before = _read_mark(job)
+            rows = self._executions_of(job_id)
+        except StartLost as exc:
+            return Ended(status=JobStatus.FAILED, reason=str(exc))
+        except (NotThere, Refused) as exc:
+            raise EngineDown(str(exc)) from exc
+        known = {other.execution for other in jobs}
+        for row in rows[before:] if len(rows) >= before else rows:
+            status = row.get("status")
+            is_over = isinstance(status, str) and status in verdict.ENDED
+            if not is_over and str(row["executionId"]) not in known:
+                return Running()
+        return Ended(status=JobStatus.FAILED) if self._is_too_late(job) else Running()
 
     def _list(self, status: str) -> dict[str, Row]:
         try:
