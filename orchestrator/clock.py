@@ -27,3 +27,12 @@ def seconds_since(earlier_tick: str, earlier_utc: str) -> float:
     if boot == boot_id():
         return time.clock_gettime(time.CLOCK_BOOTTIME) - float(seconds)
     return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(earlier_utc)).total_seconds())
+
+
+def surely_seconds_since(earlier_tick: str) -> float:
+    """Give how many seconds, at least, have passed since a `tick()`. No wall clock is asked.
+
+    Of a moment before the last boot only that is sure: it was before the boot.
+    """
+    boot, _, seconds = earlier_tick.partition(" ")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - (float(seconds) if boot == boot_id() else 0.0)

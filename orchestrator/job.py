@@ -207,6 +207,7 @@ class Job:
     started_at: str | None
     started_tick: str | None
     ended_at: str | None
+    kept_since: str | None
     released_at: str | None
     exit: int | None
     reason: str | None

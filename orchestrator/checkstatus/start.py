@@ -4,48 +4,82 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
+from orchestrator.checkstatus.trouble import Troubles
 from orchestrator.engines.base import Engine, StartLost
 from orchestrator.errors import EngineDown, StartRefused, StartUnknown
 from orchestrator.job import Job
 from orchestrator.process import ProcessIdentity
 from orchestrator.state import JobStatus
-from orchestrator.store.running import ended, executions_of_others, intend_start, not_started, started
+from orchestrator.store.running import (
+    adopt,
+    ended,
+    ending_of,
+    executions_of_others,
+    intend_start,
+    is_over,
+    not_started,
+    started,
+)
+from orchestrator.store.views import job_by_id
 
 log = logging.getLogger(__name__)
+
+
+START = "start"  # among the troubles of a job
 
 
 class Starter:
     """Starts what was placed on one engine. Belongs to the thread of that engine."""
 
-    def __init__(self, engine: Engine, host: str, me: ProcessIdentity) -> None:
+    def __init__(self, engine: Engine, host: str, me: ProcessIdentity, troubles: Troubles | None = None) -> None:
         self._engine = engine
+        self._troubles = troubles or Troubles(engine.name)
         self._host = host
         self._me = f"{host}/{me}"
 
     def start(self, jobs: Sequence[Job]) -> bool:
         """Start the SCHEDULED ones among `jobs`; whether one of them holds its CPU no longer.
 
-        Raises EngineDown: those that it left are tried again.
+        What the engine cannot tell of one job delays no other. Raises EngineDown where it is not about one job:
+        those that it left are tried again.
         """
         freed = False
         for job in jobs:
-            if job.status != JobStatus.SCHEDULED or self._is_being_started(job):
-                continue
-            if job.starter is not None:
-                freed |= not self._resolve(job)
-            elif job.ending is not None:
-                freed |= ended(job, JobStatus(job.ending), job.ending_why)
-            else:
-                freed |= not self._start(job)
+            with self._troubles.apart(job, START):
+                if job.status == JobStatus.SCHEDULED:
+                    freed |= self._step(job)
+                elif is_over(job) and job.execution is None and job.ending is not None:
+                    self._find_ended(job)
         return freed
+
+    def _step(self, job: Job) -> bool:
+        """Do what is next for a SCHEDULED job; whether it holds its CPU no longer."""
+        if self._is_being_started(job):
+            return False
+        if job.starter is None and job.ending is not None:
+            return ended(job, ending_of(job), job.ending_why)
+        if not self._troubles.is_due(job, START):
+            return False
+        return not (self._start(job) if job.starter is None else self._resolve(job))
 
     def _is_being_started(self, job: Job) -> bool:
         """Tell whether another living process is about to start it. Our own intent can only be a left-over one."""
         if job.starter is None or job.starter == self._me:
             return False
         host, _, process = job.starter.rpartition("/")
-        return host != self._host or ProcessIdentity.parse(process).is_alive()
+        try:
+            starter = ProcessIdentity.parse(process)
+        except ValueError:
+            return False  # nobody: it was written by hand
+        return host != self._host or starter.is_alive()
+
+    def _cannot_tell(self, job: Job, exc: EngineDown) -> bool:
+        """Try it again later, where the engine answers otherwise; True: the job holds its CPU."""
+        self._engine.describe()  # raises where it is not about this job alone
+        self._troubles.note(job, START, exc)
+        return True
 
     def _start(self, job: Job) -> bool:
         """Start a job; False where it holds its CPU no longer."""
@@ -53,6 +87,9 @@ class Starter:
             mark = self._engine.mark(job)
         except StartRefused as exc:
             return self._fail(job, str(exc))
+        except EngineDown as exc:
+            return self._cannot_tell(job, exc)
+        self._troubles.clear(job, START)
         intended = intend_start(job, self._me, mark)
         if intended is None:
             return True
@@ -68,9 +105,28 @@ class Starter:
             not_started(job, f"engine {self._engine.name} could not be reached: {exc}")
             self._engine.forget(job)
             raise
-        started(job, execution)
+        if not started(job, execution):
+            return self._give_up(job, execution)
         log.info("job %d (%s) runs on %s %s as %s", job.id, job.name, job.engine, job.cpu, execution)
         return True
+
+    def _give_up(self, job: Job, execution: str) -> bool:
+        """Cancel an execution of ours that nobody watches: its row was changed while it was being started."""
+        now = job_by_id(job.id)
+        if now is not None and (now.engine, now.execution) == (job.engine, execution):
+            return True  # somebody else has recorded the very same
+        told = f"job {job.id} ({job.name}): execution {execution} on {self._engine.name} is not recorded, "
+        told += "since its job was changed meanwhile: "
+        try:
+            self._engine.cancel(replace(job, execution=execution))
+        except EngineDown as exc:
+            log.warning("%sIT MAY RUN ON, and cannot be cancelled: %s", told, exc)
+        else:
+            log.warning("%scancelled", told)
+        if adopt(job, execution):  # its caller was told an end: the step check sees to its CPU
+            return True
+        self._engine.forget(job)
+        return False
 
     def _resolve(self, job: Job) -> bool:
         """Find out what became of a start whose outcome nobody recorded; False where it holds its CPU no longer."""
@@ -79,18 +135,39 @@ class Starter:
         except StartLost as exc:
             reason = f"whether it was started on {self._engine.name} cannot be told: {exc}"
             if job.on_unknown != "retry":
-                return self._fail(job, reason, may_retry=False)  # it may run: `retries` are for what surely does not
+                # It may run: `retries` are for what surely does not.
+                return self._fail(job, reason, may_retry=False, cpu_is_free=not exc.may_run)
             return not not_started(job, f"{reason}; on_unknown=retry")
+        except EngineDown as exc:
+            return self._cannot_tell(job, exc)
+        self._troubles.clear(job, START)
         if execution is None:
             not_started(job, f"the start did not reach {self._engine.name}")
             self._engine.forget(job)
             return False
-        started(job, execution)
+        if not started(job, execution):
+            return False  # another one was first; which execution is whose, it knows better
         log.info("job %d (%s): found running on %s as %s", job.id, job.name, job.engine, execution)
         return True
 
-    def _fail(self, job: Job, reason: str, *, may_retry: bool = True) -> bool:
-        ended(job, JobStatus.FAILED, reason, may_retry=may_retry)
-        self._engine.forget(job)
+    def _find_ended(self, job: Job) -> None:
+        """Find what became of a start whose caller was told an end meanwhile, so that it can be cancelled."""
+        if job.starter is None or self._is_being_started(job) or not self._troubles.is_due(job, START):
+            return
+        try:
+            execution = self._engine.find_start(job, executions_of_others(job))
+        except StartLost:
+            return  # the step check sees to its CPU
+        except EngineDown as exc:
+            self._cannot_tell(job, exc)
+            return
+        self._troubles.clear(job, START)
+        if execution is not None and adopt(job, execution):
+            log.info("job %d (%s): found on %s as %s, to be cancelled", job.id, job.name, job.engine, execution)
+
+    def _fail(self, job: Job, reason: str, *, may_retry: bool = True, cpu_is_free: bool = True) -> bool:
+        ended(job, JobStatus.FAILED, reason, may_retry=may_retry, cpu_is_free=cpu_is_free)
+        if cpu_is_free:
+            self._engine.forget(job)
         log.warning("job %d (%s): %s", job.id, job.name, reason)
         return False

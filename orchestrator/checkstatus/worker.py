@@ -7,12 +7,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from orchestrator.checkstatus.check import Checker
+from orchestrator.checkstatus.check import Checker, age_of
 from orchestrator.checkstatus.start import Starter
-from orchestrator.clock import seconds_since
+from orchestrator.checkstatus.trouble import Troubles
 from orchestrator.doorbell import Bell
-from orchestrator.engines.base import Engine
+from orchestrator.engines.base import Engine, Knows, Lookup
 from orchestrator.errors import EngineDown
 from orchestrator.job import Job
 from orchestrator.process import ProcessIdentity
@@ -20,7 +21,7 @@ from orchestrator.scheduler.schedule import KnownEngine
 from orchestrator.state import EngineState, JobStatus
 from orchestrator.store.database import StoreBusy, close_database
 from orchestrator.store.engines import set_health
-from orchestrator.store.running import is_over, jobs_on, not_started
+from orchestrator.store.running import is_over, jobs_on, newest_job, not_started
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +42,19 @@ class EngineWorker(threading.Thread):
         super().__init__(name=f"engine-{engine.name}", daemon=True)
         self.engine = engine
         self.state = EngineState.UNKNOWN
-        self._starter = Starter(engine, host, me)
-        self._checker = Checker(engine)
+        self._troubles = Troubles(engine.name)
+        self._starter = Starter(engine, host, me, self._troubles)
+        self._checker = Checker(engine, self._troubles)
         self._changed = changed
         self._bell = Bell()
         self._stopping = False
         self._refresh_wanted = True
         self._down: EngineDown | None = None
         self._failures = 0
+        self._refresh_failures = 0
+        self._asked_for = 0  # the newest job when all of the engine's jobs were last listed
+        self._unlisted: str | None = None  # why not all of its jobs could be listed
+        self._reason: str | None = None  # in HEALTH
         self._complaint = ""
         # All due times are of the monotonic clock.
         self._retry_due = 0.0
@@ -57,9 +63,13 @@ class EngineWorker(threading.Thread):
 
     def known(self) -> KnownEngine:
         """Tell the schedule step of this engine. For any thread."""
-        return KnownEngine(
-            state=self.state, lookup=self.engine.lookup, ask=self.ask, queueing=self.engine.is_queueing()
-        )
+        return KnownEngine(state=self.state, lookup=self._lookup, ask=self.ask, queueing=self.engine.is_queueing())
+
+    def _lookup(self, job: Job) -> Lookup:
+        asked_for = self._asked_for  # before the engine's own answer, which may be of a later list than this
+        found = self.engine.lookup(job)
+        # Ids only grow, so this needs no clock, which may be set.
+        return replace(found, knows=Knows.NO) if found.knows is Knows.ASK and job.id <= asked_for else found
 
     def ask(self) -> None:
         """Have the engine asked anew which jobs it has. For any thread."""
@@ -115,23 +125,54 @@ class EngineWorker(threading.Thread):
         if self.state is not EngineState.UP or (now >= self._probe_due and not jobs):
             description = self.engine.describe()
             self._succeed(description)
+        # What runs comes first: neither a start nor a list that cannot be had may keep its end from being seen.
+        freed = self._checker.check(jobs)
+        if freed:
+            jobs = jobs_on(self.engine.name)
         if self._refresh_wanted and now >= self._refresh_due:
-            self._refresh_wanted = False
-            self._refresh_due = now + REFRESH_PAUSE
-            self.engine.refresh()
-            self._changed()
-        freed = self._starter.start(jobs)
-        if any(job.status == JobStatus.SCHEDULED for job in jobs):
+            self._refresh(now)
+        if any(job.execution is None for job in jobs):
+            freed |= self._starter.start(jobs)
             jobs = jobs_on(self.engine.name)
-        if self._checker.check(jobs):
-            freed = True
-            jobs = jobs_on(self.engine.name)
+        freed |= self._tell_of_troubles(jobs)
         self._failures = 0  # only now: it may describe itself well, and fail at all else
         if jobs:
             self._probe_due = now + PROBE
         if freed:
             self._changed()
         return jobs
+
+    def _refresh(self, now: float) -> None:
+        self._refresh_wanted = False
+        self._refresh_due = now + REFRESH_PAUSE
+        newest = newest_job()
+        try:
+            self.engine.refresh()
+        except EngineDown as exc:
+            self._asked_for = 0
+            self.engine.describe()  # raises where it does not answer at all
+            self._refresh_wanted = True
+            self._refresh_due = now + min(LAST_RETRY, REFRESH_PAUSE * 2 ** min(self._refresh_failures, 10))
+            self._refresh_failures += 1
+            if self._unlisted is None:
+                log.warning("engine %s: not all of its jobs can be listed: %s; trying again", self.engine.name, exc)
+            self._unlisted = f"not all of its jobs can be listed: {exc}"
+        else:
+            self._refresh_failures = 0
+            self._unlisted = None
+            self._asked_for = newest
+        self._changed()
+
+    def _tell_of_troubles(self, jobs: Sequence[Job]) -> bool:
+        """Show operators what goes wrong with single jobs, and callers what that means to them; whether one ended."""
+        self._troubles.keep_only(jobs)
+        told = False
+        for job in jobs:
+            why = self._troubles.about(job)
+            if why is not None:
+                told |= self._checker.tell_without_engine([job], why)
+        self._set_state(EngineState.UP, "; ".join(filter(None, (self._unlisted, self._troubles.told()))) or None)
+        return told
 
     def _succeed(self, description: str) -> None:
         self._down = None
@@ -152,14 +193,16 @@ class EngineWorker(threading.Thread):
 
     def _set_state(self, state: EngineState, reason: str | None) -> None:
         is_new = state is not self.state
-        self.state = state
+        if not is_new and state is EngineState.UP and reason == self._reason:
+            return
+        self.state, self._reason = state, reason
         set_health(self.engine.name, self.engine.kind, state, reason)
         if is_new:
             self._changed()
 
     def _do_without(self, jobs: Sequence[Job], down: EngineDown) -> None:
         """While the engine is down: jobs that have not left for it go back, callers of cancelled ones are told."""
-        changed = self._checker.tell_without_engine(jobs, down)
+        changed = self._checker.tell_without_engine(jobs, str(down))
         for job in jobs:
             if job.status == JobStatus.SCHEDULED and job.starter is None:
                 changed |= not_started(job, f"engine {self.engine.name} is down: {down}")
@@ -177,14 +220,20 @@ class EngineWorker(threading.Thread):
         if self._refresh_wanted and self._down is None:
             pause = min(pause, self._refresh_due - now)
         for job in jobs:
-            if job.timeout is not None and job.started_tick is not None and job.ending is None:
-                pause = min(pause, job.timeout - seconds_since(job.started_tick, job.started_at or ""))
+            if job.timeout is not None and job.ending is None and not is_over(job):
+                pause = min(pause, job.timeout - _age(job))
         return max(pause, 0.01)
 
 
 def _look_after(job: Job, poll: float) -> float:
     """Give the seconds until a job is looked at again: young ones soon, old ones every `poll`."""
-    if job.started_tick is None or job.started_at is None or is_over(job):
+    if job.started_tick is None or is_over(job):
         return min(1.0, poll)
-    age = seconds_since(job.started_tick, job.started_at)
-    return min(poll, max(SOONEST, age / 10))
+    return min(poll, max(SOONEST, _age(job) / 10))
+
+
+def _age(job: Job) -> float:
+    try:
+        return age_of(job)
+    except ValueError:  # a row that makes no sense
+        return 0.0

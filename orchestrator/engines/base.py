@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from importlib.metadata import entry_points
 
-from orchestrator.errors import SettingsError
+from orchestrator.errors import EngineDown, SettingsError
 from orchestrator.job import Job
 from orchestrator.settings import EngineSettings, Settings
 from orchestrator.state import JobStatus
@@ -24,7 +24,7 @@ class Knows(Enum):
 
     YES = 1
     NO = 2
-    ASK = 3  # what it was last asked is older than the job: `refresh` it
+    ASK = 3  # not when it was last asked: `refresh` it, and where that was done since the job came, it means NO
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,20 @@ class Ended:
     may_run_on: bool = False  # the caller is told, but the execution may still need its CPU
 
 
+# What was found of one job. EngineDown: the engine answers, but its answer about this job makes no sense.
+State = Running | Ended | EngineDown
+
+
 class StartLost(Exception):  # noqa: N818 - named for what it tells
-    """Even the engine cannot tell whether a start arrived. `str()` says why, in one line."""
+    """Even the engine cannot tell whether a start arrived. `str()` says why, in one line.
+
+    `may_run` where `check` can tell later, by a job without an execution, whether anything runs that it may have
+    started: until then the job keeps its CPU.
+    """
+
+    def __init__(self, why: str, *, may_run: bool = False) -> None:
+        super().__init__(why)
+        self.may_run = may_run
 
 
 class Engine(ABC):
@@ -81,7 +93,7 @@ class Engine(ABC):
 
     @abstractmethod
     def refresh(self) -> None:
-        """Ask anew which jobs there are."""
+        """Ask anew which jobs there are. Raises EngineDown also where it could list some of them only."""
 
     @abstractmethod
     def mark(self, job: Job) -> str | None:
@@ -105,8 +117,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def check(self, jobs: Sequence[Job]) -> Mapping[int, Running | Ended]:
-        """Look at running jobs; what was found, by the job's id. A job that is left out is not known of now."""
+    def check(self, jobs: Sequence[Job]) -> Mapping[int, State]:
+        """Look at running jobs; what was found, by the job's id. A job that is left out is not known of now.
+
+        A job that has ended and bears no execution is a lost start: Running as long as anything runs that it may
+        have started.
+        """
 
     @abstractmethod
     def cancel(self, job: Job) -> None:

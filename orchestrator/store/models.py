@@ -80,6 +80,7 @@ class Queue(Table):
     started_at = TextField(null=True)
     started_tick = TextField(null=True)
     ended_at = TextField(null=True)
+    kept_since = TextField(null=True)  # ended, but what it started may still run and need its CPU
     released_at = TextField(null=True)
     exit = IntegerField(null=True)
     reason = TextField(null=True)
@@ -98,12 +99,14 @@ IS_ACTIVE = SQL('"ended_at" IS NULL')
 IS_UNRELEASED = SQL('"ended_at" IS NOT NULL AND "released_at" IS NULL')
 IS_TIED_TO_CALLER = SQL('"ended_at" IS NULL AND "on_caller_exit" = \'cancel\'')
 IS_PLACED = SQL("\"status\" IN ('SCHEDULED', 'RUNNING')")
+IS_KEPT = SQL('"kept_since" IS NOT NULL')
 IS_QUEUED = SQL("\"status\" = 'QUEUED'")
 
 Queue.add_index(Queue.index(Queue.host, Queue.spool, Queue.name, unique=True, name="queue_active").where(IS_ACTIVE))
 Queue.add_index(Queue.index(Queue.host, Queue.id, name="queue_unreleased").where(IS_UNRELEASED))
 Queue.add_index(Queue.index(Queue.priority.desc(), Queue.id, name="queue_waiting").where(IS_QUEUED))
 Queue.add_index(Queue.index(Queue.engine, name="queue_placed").where(IS_ACTIVE))
+Queue.add_index(Queue.index(Queue.engine, name="queue_kept").where(IS_KEPT))
 Queue.add_index(Queue.index(Queue.host, name="queue_caller").where(IS_TIED_TO_CALLER))
 Queue.add_index(Queue.index(Queue.name, Queue.id, name="queue_name"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -14,17 +15,29 @@ from orchestrator.store.statement import Statement, param
 CpuRow = tuple[str, str]  # engine, cpu
 
 
-def move_job(job_id: int, expected: JobStatus, to: JobStatus, why: str | None = None, **columns: object) -> bool:
+def move_job(
+    job_id: int,
+    expected: JobStatus,
+    to: JobStatus,
+    why: str | None = None,
+    *,
+    still: Mapping[str, object] | None = None,
+    **columns: object,
+) -> bool:
     """Move a job from `expected` to `to`, setting `columns` with it; inside the caller's transaction.
 
-    False, and nothing changed, where it is not in `expected` (somebody else was first).
+    False, and nothing changed, where it is not in `expected`, or not all columns of `still` have those values
+    (somebody else was first).
     """
     if to not in JOB_MOVES[expected]:
         raise AssertionError(f"no legal move: {expected} -> {to}")
     columns["status"] = to.value
     if to in ENDED:
         columns["ended_at"] = utc_now()
-    moved = _move_job(tuple(sorted(columns))).change(moved_id=job_id, expected=expected.value, **columns)
+    still = still or {}
+    statement = _move_job(tuple(sorted(columns)), tuple((name, still[name] is None) for name in sorted(still)))
+    were = {f"was_{name}": value for name, value in still.items()}
+    moved = statement.change(moved_id=job_id, expected=expected.value, **were, **columns)
     if moved:
         engine, cpu = columns.get("engine"), columns.get("cpu")
         record_event(f"{expected} -> {to}", why, job_id=job_id, engine=engine, cpu=cpu)
@@ -32,10 +45,14 @@ def move_job(job_id: int, expected: JobStatus, to: JobStatus, why: str | None = 
 
 
 @cache
-def _move_job(columns: tuple[str, ...]) -> Statement:
+def _move_job(columns: tuple[str, ...], still: tuple[tuple[str, bool], ...]) -> Statement:
+    def is_still(name: str, was_null: bool) -> Any:
+        column = getattr(Queue, name)
+        return column.is_null() if was_null else column == param(f"was_{name}")
+
     return Statement(
         lambda: Queue.update({name: param(name) for name in columns}).where(
-            Queue.id == param("moved_id"), Queue.status == param("expected")
+            Queue.id == param("moved_id"), Queue.status == param("expected"), *(is_still(*each) for each in still)
         )
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from orchestrator.job import Job
 from orchestrator.state import CpuStatus, JobStatus
 from orchestrator.store.database import writing
-from orchestrator.store.models import IS_ACTIVE, IS_PLACED, IS_QUEUED, IS_TIED_TO_CALLER, Engines, Queue
+from orchestrator.store.models import IS_ACTIVE, IS_KEPT, IS_PLACED, IS_QUEUED, IS_TIED_TO_CALLER, Engines, Queue
 from orchestrator.store.moves import CpuRow, move_cpu, move_job
 from orchestrator.store.statement import ALL_COLUMNS, Statement, jobs_of, param
 
@@ -54,7 +54,7 @@ def capacities() -> dict[str, Capacity]:
             found[engine].jobs += 1
         elif status == CpuStatus.FREE:
             found[engine].free.append(cpu)
-    for job_id, engine in _PLACED.rows():
+    for job_id, engine in [*_PLACED.rows(), *_KEPT.rows()]:
         if job_id not in held:
             found[engine].jobs += 1
     return dict(found)
@@ -118,6 +118,7 @@ _CPUS = Statement(
 _PLACED = Statement(
     lambda: Queue.select(Queue.id, Queue.engine).where(IS_ACTIVE, Queue.engine.is_null(False), IS_PLACED)
 )
+_KEPT = Statement(lambda: Queue.select(Queue.id, Queue.engine).where(IS_KEPT, Queue.engine.is_null(False)))
 _TIED_TO_CALLER = Statement(
     lambda: Queue.select(*ALL_COLUMNS).where(Queue.host == param("host"), IS_TIED_TO_CALLER, Queue.ending.is_null())
 )

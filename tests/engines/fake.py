@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running
+from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, State
 from orchestrator.job import Job, JobRequest
 from orchestrator.process import ProcessIdentity, identify
 from orchestrator.settings import EngineSettings
@@ -24,6 +24,16 @@ from .make import settings_in
 HOST = "host"
 
 
+class Clock:
+    """The monotonic clock, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 class FakeEngine(Engine):
     """Starts everything at once; `fails` names methods that raise, once for each exception in their list."""
 
@@ -35,7 +45,7 @@ class FakeEngine(Engine):
         )
         self.fails: dict[str, list[Exception]] = {}
         self.calls: list[str] = []
-        self.executions: dict[str, Running | Ended] = {}
+        self.executions: dict[str, State] = {}
         self.started: list[int] = []  # ids of jobs
         self.found: str | None = None  # what find_start gives
         self.others: set[str] = set()  # what find_start was told
@@ -79,9 +89,10 @@ class FakeEngine(Engine):
         self._do("find_start")
         return self.found
 
-    def check(self, jobs: Sequence[Job]) -> Mapping[int, Running | Ended]:
+    def check(self, jobs: Sequence[Job]) -> Mapping[int, State]:
         self._do("check")
-        return {job.id: self.executions[job.execution or ""] for job in jobs if job.execution in self.executions}
+        found = {job.id: self.executions.get(job.execution or "") for job in jobs}  # "": of starts that are lost
+        return {job_id: state for job_id, state in found.items() if state is not None}
 
     def cancel(self, job: Job) -> None:
         self._do("cancel")

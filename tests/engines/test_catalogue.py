@@ -13,8 +13,7 @@ from .make import a_job
 
 CRM = MaskingJob(1, "MASK_CRM", "PROD")
 JOBS = (CRM, MaskingJob(2, "MASK_HR", "PROD"), MaskingJob(3, "MASK_HR", "TEST"), MaskingJob(4, "2", "TEST"))
-LATER, EARLIER = "2999-01-01T00:00:00.000000Z", "1999-01-01T00:00:00.000000Z"
-CATALOGUE = Catalogue(LATER, JOBS)
+CATALOGUE = Catalogue(JOBS)
 
 
 @pytest.mark.parametrize(
@@ -48,16 +47,19 @@ def test_a_job_that_is_not_there_or_not_the_only_one_is_told(job: str, environme
     assert CATALOGUE.find(a_job(job=job, environment=environment)) == why
 
 
-def test_what_is_not_known_is_a_no_only_where_the_engine_was_asked_after_the_job_came() -> None:
-    job = a_job(job="MASK_X")
-    assert Catalogue(LATER, JOBS).lookup(job).knows is Knows.NO
-    assert Catalogue(EARLIER, JOBS).lookup(job).knows is Knows.ASK
-    assert Catalogue().lookup(job).knows is Knows.ASK
-    assert Catalogue(EARLIER, JOBS).lookup(a_job()).knows is Knows.YES
+def test_what_is_not_known_is_to_be_asked_for() -> None:
+    assert CATALOGUE.lookup(a_job()).knows is Knows.YES
+    assert CATALOGUE.lookup(a_job(job="MASK_X")).knows is Knows.ASK
+    assert Catalogue().lookup(a_job()).knows is Knows.ASK
+
+
+def test_what_is_not_known_may_be_where_this_user_sees_nothing() -> None:
+    told = Catalogue(JOBS, hidden=("HR", "CRM\n")).find(a_job(job="MASK_X"))
+    assert told == "no job MASK_X (the jobs of CRM\\n, HR are not shown)"
 
 
 def test_what_is_told_of_the_engines_own_names_can_be_kept_and_printed() -> None:
-    told = Catalogue(LATER, (MaskingJob(1, "J", "\ud800\n"), MaskingJob(2, "J", "é"))).find(a_job(job="J"))
+    told = Catalogue((MaskingJob(1, "J", "\ud800\n"), MaskingJob(2, "J", "é"))).find(a_job(job="J"))
     assert isinstance(told, str)
     assert told.isprintable()
     assert told.encode()

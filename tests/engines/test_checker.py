@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from orchestrator.checkstatus import check as check_module
+from orchestrator.checkstatus import trouble as trouble_module
 from orchestrator.checkstatus.check import Checker
-from orchestrator.engines.base import Ended, Running
+from orchestrator.clock import tick
+from orchestrator.engines.base import Ended, Running, State
 from orchestrator.errors import EngineDown
 from orchestrator.job import Job
 from orchestrator.state import JobStatus
@@ -17,7 +22,7 @@ from orchestrator.store.running import intend_start, jobs_on, started
 from orchestrator.store.taking import ask_end
 from orchestrator.store.views import cpus_of_engines
 
-from .fake import HOST, FakeEngine, again, me, placed
+from .fake import HOST, Clock, FakeEngine, again, me, placed
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -143,7 +148,7 @@ def test_a_job_within_its_time_or_without_a_limit_goes_on(engine: FakeEngine, ch
 
 def test_a_silent_engine_is_waited_for_before_the_caller_is_told(engine: FakeEngine, checker: Checker) -> None:
     job = running(engine)
-    down = EngineDown("no answer")
+    down = "no answer"
     assert not checker.tell_without_engine(jobs_on("engine1"), down)
     ask_end(job.id, JobStatus.CANCELLED, "by its caller")
     assert not checker.tell_without_engine(jobs_on("engine1"), down)
@@ -156,17 +161,17 @@ def test_a_silent_engine_ends_the_callers_wait_and_keeps_the_cpu_until_it_shows_
     monkeypatch.setattr(check_module, "SILENT_ENGINE", -1.0)
     job = running(engine, retries=3)
     ask_end(job.id, JobStatus.TIMEOUT, "ran too long")
-    down = EngineDown("no answer")
+    down = "no answer"
     assert checker.tell_without_engine(jobs_on("engine1"), down)
     told = again(job)
     assert (told.status, cpu1()) == ("TIMEOUT", "RUNNING")
-    assert "ran too long; the engine does not answer, so the execution may still run: no answer" in str(told.reason)
+    assert "ran too long; the engine does not confirm it, so the execution may still run: no answer" in str(told.reason)
     assert not checker.tell_without_engine(jobs_on("engine1"), down)
     step(checker)  # it answers again, and the execution still runs
     assert (engine.cancelled, cpu1()) == ([job.id], "RUNNING")
     engine.end("E1", JobStatus.FINISHED)
     assert step(checker)
-    assert (again(job), cpu1(), engine.forgotten) == (told, "FREE", [job.id])
+    assert (again(job), cpu1(), engine.forgotten) == (replace(told, kept_since=None), "FREE", [job.id])
 
 
 def test_nobody_is_told_of_a_silent_engine_who_did_not_ask_for_an_end(
@@ -174,7 +179,7 @@ def test_nobody_is_told_of_a_silent_engine_who_did_not_ask_for_an_end(
 ) -> None:
     monkeypatch.setattr(check_module, "SILENT_ENGINE", -1.0)
     job = running(engine)
-    assert not checker.tell_without_engine(jobs_on("engine1"), EngineDown("no answer"))
+    assert not checker.tell_without_engine(jobs_on("engine1"), "no answer")
     assert again(job).status == "RUNNING"
 
 
@@ -188,3 +193,107 @@ def test_an_end_that_may_not_be_one_tells_the_caller_and_keeps_the_cpu(engine: F
     engine.end("E1", JobStatus.FINISHED)
     step(checker)
     assert (again(job).status, cpu1()) == ("FAILED", "FREE")
+
+
+def test_a_cancel_that_fails_keeps_no_other_job_from_ending(engine: FakeEngine, checker: Checker) -> None:
+    first, second = running(engine, "E1", name="a"), running(engine, "E2", name="b", cpu="CPU2")
+    ask_end(first.id, JobStatus.CANCELLED, "by its caller")
+    engine.end("E2", JobStatus.FINISHED)
+    engine.fails["cancel"] = [EngineDown("POST /executions/1/cancel: status 500")] * 9
+    assert step(checker)
+    assert (again(first).status, again(second).status) == ("RUNNING", "FINISHED")
+
+
+def test_a_cancel_that_fails_is_an_engine_that_is_down_where_it_answers_nothing_else(
+    engine: FakeEngine, checker: Checker
+) -> None:
+    job = running(engine)
+    ask_end(job.id, JobStatus.CANCELLED, "by its caller")
+    engine.fails = {"cancel": [EngineDown("no answer")], "describe": [EngineDown("no answer")]}
+    with pytest.raises(EngineDown):
+        step(checker)
+
+
+def test_what_the_engine_cannot_tell_of_one_job_keeps_no_other_from_ending(
+    engine: FakeEngine, checker: Checker, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = running(engine, "E1", name="a"), running(engine, "E2", name="b", cpu="CPU2")
+    engine.executions["E1"] = EngineDown("its events cannot be read: status 404")
+    engine.end("E2", JobStatus.FINISHED)
+    assert step(checker)
+    assert not step(checker)
+    assert (again(first).status, again(second).status) == ("RUNNING", "FINISHED")
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [f"job {first.id} (a): check on engine1: its events cannot be read: status 404; trying again"]
+
+
+def test_what_the_engine_cannot_tell_of_a_job_is_asked_ever_later(
+    engine: FakeEngine, checker: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(trouble_module, "time", clock)
+    job = running(engine)
+    engine.executions["E1"] = EngineDown("its events cannot be read")
+    asked = []
+    for _ in range(200):
+        before = engine.calls.count("check")
+        step(checker)
+        asked += [clock.now] * (engine.calls.count("check") - before)
+        clock.now += 0.5
+    assert [later - earlier for earlier, later in pairwise(asked)][:6] == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0]
+    engine.end("E1", JobStatus.FINISHED)
+    clock.now += 15
+    assert step(checker)
+    assert again(job).status == "FINISHED"
+
+
+@pytest.mark.parametrize("word", ["cancelled", "FINISHED", "stop it"])
+def test_an_end_that_an_operator_asked_for_in_words_of_his_own_is_a_cancel(
+    engine: FakeEngine, checker: Checker, word: str
+) -> None:
+    first, second = running(engine, "E1", name="a"), running(engine, "E2", name="b", cpu="CPU2")
+    Queue.update(ending=word).where(Queue.name == "a").execute()
+    engine.end("E1", JobStatus.FAILED)
+    engine.end("E2", JobStatus.FINISHED)
+    step(checker)
+    assert (again(first).status, again(second).status) == ("CANCELLED", "FINISHED")
+
+
+def test_a_row_that_makes_no_sense_keeps_no_other_job_from_ending(
+    engine: FakeEngine, checker: Checker, caplog: pytest.LogCaptureFixture
+) -> None:
+    running(engine, "E1", name="a", timeout=5)
+    second = running(engine, "E2", name="b", cpu="CPU2")
+    boot = tick().split()[0]
+    Queue.update(started_tick=f"{boot} soon").where(Queue.name == "a").execute()
+    engine.end("E2", JobStatus.FINISHED)
+    for _ in range(3):
+        checker.time_out(jobs_on("engine1"))
+        step(checker)
+    assert again(second).status == "FINISHED"
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
+
+
+def test_a_fault_of_the_engines_code_with_one_job_keeps_no_other_from_ending(
+    engine: FakeEngine, checker: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = running(engine, "E1", name="a"), running(engine, "E2", name="b", cpu="CPU2")
+    engine.end("E2", JobStatus.FINISHED)
+    check = engine.check
+
+    def check_all_but_a(jobs: Sequence[Job]) -> Mapping[int, State]:
+        if any(job.id == first.id for job in jobs):
+            raise OverflowError("int too large")
+        return check(jobs)
+
+    monkeypatch.setattr(engine, "check", check_all_but_a)
+    assert step(checker)
+    assert (again(first).status, again(second).status) == ("RUNNING", "FINISHED")
+
+
+def test_what_cannot_be_recorded_of_one_job_keeps_no_other_from_ending(engine: FakeEngine, checker: Checker) -> None:
+    first, second = running(engine, "E1", name="a"), running(engine, "E2", name="b", cpu="CPU2")
+    engine.executions["E1"] = Ended(status=JobStatus.FAILED, exit_status=10**30)
+    engine.end("E2", JobStatus.FINISHED)
+    assert step(checker)
+    assert (again(first).status, again(second).status) == ("RUNNING", "FINISHED")

@@ -159,6 +159,18 @@ def test_a_start_that_never_left_surely_does_not_run(client: DelphixClient, simu
     assert simulator.executions() == []
 
 
+def test_a_start_that_cannot_leave_soon_is_not_sent_at_all(
+    client: DelphixClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks for it later must know when it can have left at the latest."""
+    client.get("/system-information")
+    simulator.fault(status_401=1)
+    monkeypatch.setattr(client_module, "START_LEAVES", 0.0)
+    with pytest.raises(EngineDown, match="it took over 0 s to log in"):
+        client.post_once("/executions", START)
+    assert simulator.executions() == []
+
+
 def test_an_answer_that_trickles_is_given_up_after_a_while(
     client: DelphixClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +211,37 @@ def test_a_list_is_read_page_by_page_to_its_end(
     assert [row["maskingJobId"] for row in rows] == list(range(1, 8))
     asked = [request for request in simulator.requests if "masking-jobs" in request]
     assert [f"page_number={number}&" in request for number, request in enumerate(asked, 1)] == [True] * 3
+
+
+ONE, TWO, THREE = {"id": 1}, {"id": 2}, {"id": 3}
+
+
+@pytest.mark.parametrize(
+    ("pages", "told"),
+    [
+        ([([], 3)], "3 rows were announced, and only 0 shown"),
+        ([([ONE, TWO], 3), ([], 3)], "3 rows were announced, and only 2 shown"),
+        ([([ONE, TWO], 5), ([ONE, TWO], 5)], "the same page twice"),
+        ([([ONE, TWO], 4), ([ONE, TWO], 4)], "the same page twice"),
+        ([([ONE, TWO], 3), ([TWO, THREE], 3)], "more rows than the 3 announced"),
+        ([([{"id": number}], 10**9) for number in range(9)], "over 8 pages"),
+    ],
+)
+def test_a_list_that_is_not_shown_as_it_was_announced_is_none(
+    client: DelphixClient, monkeypatch: pytest.MonkeyPatch, pages: list[Any], told: str
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_PAGES", 8)
+    monkeypatch.setattr(client, "page", lambda path, number, size, **more: pages[number - 1])
+    with pytest.raises(EngineDown, match=f"GET /executions: .*{told}"):
+        list(client.pages("/executions"))
+
+
+def test_a_list_that_grows_while_it_is_read_is_read_to_its_end(
+    client: DelphixClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = [([ONE], 2), ([TWO], 3), ([THREE], 3)]
+    monkeypatch.setattr(client, "page", lambda path, number, size, **more: pages[number - 1])
+    assert list(client.pages("/executions")) == [ONE, TWO, THREE]
 
 
 class _Answering(BaseHTTPRequestHandler):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,25 @@ def end_of(engine: DelphixEngine, job: Job) -> Ended:
     raise AssertionError("it never ended")
 
 
+def trouble_of(engine: DelphixEngine, job: Job) -> EngineDown:
+    """Give what the engine cannot tell of one job."""
+    state = engine.check([job])[job.id]
+    assert isinstance(state, EngineDown)
+    return state
+
+
+def with_events(
+    engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, object]], total: int
+) -> None:
+    """Have the engine show `rows` as the only page of events, and announce `total`."""
+    page = engine._client.page
+
+    def pages(path: str, number: int, size: int, **params: object) -> tuple[list[dict[str, object]], int]:
+        return (rows, total) if path == "/execution-events" else page(path, number, size, **params)
+
+    monkeypatch.setattr(engine._client, "page", pages)
+
+
 def count(simulator: Simulator, part: str) -> int:
     return sum(part in request for request in simulator.requests)
 
@@ -49,18 +69,16 @@ def test_it_tells_its_version(engine: DelphixEngine) -> None:
     assert engine.describe().startswith("masking engine 5.")
 
 
-def test_it_knows_its_jobs_after_it_was_asked_and_asks_anew_for_younger_ones(
+def test_it_knows_its_jobs_after_it_was_asked_and_wants_to_be_asked_for_others(
     engine: DelphixEngine, simulator: Simulator
 ) -> None:
     assert engine.lookup(a_job()).knows is Knows.ASK
     engine.refresh()
     assert engine.lookup(a_job()).knows is Knows.YES
     assert engine.lookup(a_job(job="MASK_NEW")).knows is Knows.ASK
-    old = a_job(job="MASK_NEW", submitted_at="1999-01-01T00:00:00.000000Z")
-    assert engine.lookup(old).knows is Knows.NO
     simulator.put_job(name="MASK_NEW", environment="DEMO")
     engine.refresh()
-    assert engine.lookup(old).knows is Knows.YES
+    assert engine.lookup(a_job(job="MASK_NEW")).knows is Knows.YES
 
 
 def test_it_runs_no_commands(engine: DelphixEngine) -> None:
@@ -92,7 +110,8 @@ def test_a_masking_job_ends_as_its_events_say(
 
 def test_an_event_on_a_later_page_is_seen(engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     job = start(engine)
-    rows = [{"executionId": int(job.execution or 0), "eventType": "MASKING_FALLBACK"}] * 4
+    known = {"executionId": int(job.execution or 0), "eventType": "MASKING_FALLBACK"}
+    rows = [known | {"executionEventId": number} for number in range(4)]
     rows[3] = rows[3] | {"eventType": "UNMASKED_DATA"}
     asked: list[int] = []
     page = engine._client.page
@@ -106,6 +125,31 @@ def test_an_event_on_a_later_page_is_seen(engine: DelphixEngine, monkeypatch: py
     monkeypatch.setattr(engine._client, "page", pages)
     assert end_of(engine, job).status is JobStatus.FAILED
     assert asked == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("named", [{}, {"executionId": None}, {"executionId": "x"}, {"executionId": True}])
+def test_an_event_that_names_no_other_execution_counts(
+    engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch, named: dict[str, object]
+) -> None:
+    job = start(engine)
+    event = named | {"eventType": "UNMASKED_DATA", "count": 5}
+    with_events(engine, monkeypatch, [event], 1)
+    assert end_of(engine, job).status is JobStatus.FAILED
+
+
+def test_an_event_of_another_execution_does_not_count(engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = start(engine)
+    with_events(engine, monkeypatch, [{"executionId": 9999, "eventType": "UNMASKED_DATA"}], 1)
+    assert end_of(engine, job).status is JobStatus.FINISHED
+
+
+def test_events_that_are_announced_and_not_shown_are_not_taken_for_none(
+    engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start(engine)
+    time.sleep(0.06)
+    with_events(engine, monkeypatch, [], 3)
+    assert "3 rows were announced" in str(trouble_of(engine, job))
 
 
 @pytest.mark.usefixtures("impatient")
@@ -122,8 +166,7 @@ def test_nothing_goes_green_before_its_events_were_read(
         return events(execution)
 
     monkeypatch.setattr(engine, "_events", events_under_fault)
-    with pytest.raises(EngineDown):
-        engine.check([job])
+    assert trouble_of(engine, job)
     monkeypatch.undo()
     simulator.fault(**{fault: 0})
     monkeypatch.setattr(client_module, "READ_TIMEOUT", 5.0)
@@ -162,6 +205,46 @@ def test_a_refresh_that_breaks_off_leaves_what_was_known(engine: DelphixEngine, 
     assert engine.lookup(a_job()).knows is Knows.YES
 
 
+def refuse_environment(engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch, number: int, status: int) -> None:
+    """Have the engine answer so when it is asked for the jobs of one environment."""
+    send = engine._client._send
+
+    def send_all_but_one(method: str, path: str, **more: Any) -> tuple[int, object]:
+        of_it = path == "/masking-jobs" and (more.get("params") or {}).get("environment_id") == number
+        return (status, {"errorMessage": "not for you"}) if of_it else send(method, path, **more)
+
+    monkeypatch.setattr(engine._client, "_send", send_all_but_one)
+
+
+def test_an_environment_that_cannot_be_listed_keeps_its_jobs_and_all_others_are_known(
+    engine: DelphixEngine, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.put_job(name="MASK_OLD", environment="OTHER")
+    engine.refresh()
+    simulator.put_job(name="MASK_NEW", environment="DEMO")
+    refuse_environment(engine, monkeypatch, 2, 500)
+    with pytest.raises(EngineDown, match="environment OTHER: GET /masking-jobs: status 500"):
+        engine.refresh()
+    for name in ("MASK_NEW", "MASK_OLD", "MASK_CRM"):
+        assert engine.lookup(a_job(job=name)).knows is Knows.YES
+        assert engine.mark(a_job(job=name))
+    with pytest.raises(EngineDown, match="no job MASK_X; environment OTHER"):
+        engine.mark(a_job(job="MASK_X"))
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_an_environment_whose_jobs_are_not_for_this_user_has_none(
+    engine: DelphixEngine, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    simulator.put_job(name="MASK_OLD", environment="OTHER")
+    engine.refresh()
+    refuse_environment(engine, monkeypatch, 2, status)
+    engine.refresh()
+    assert engine.lookup(a_job()).knows is Knows.YES
+    unknown = engine.lookup(a_job(job="MASK_OLD"))
+    assert (unknown.knows, unknown.why) == (Knows.ASK, "no job MASK_OLD (the jobs of OTHER are not shown)")
+
+
 def test_all_that_runs_costs_one_question_a_tick(engine: DelphixEngine, simulator: Simulator) -> None:
     simulator.put_job(name="MASK_LONG", environment="DEMO", seconds=60)
     jobs = [start(engine, "MASK_LONG", id=number) for number in range(1, 6)]
@@ -183,7 +266,8 @@ def test_what_the_engine_itself_has_queued_waits_and_is_told_to_the_balancer(sec
         engine.cancel(jobs[0])
         found = engine.check(jobs)
         assert isinstance(found[1], Ended)
-        assert found[2] == Running(rows_masked=found[2].rows_masked, rows_total=found[2].rows_total)
+        assert isinstance(found[2], Running)
+        assert not found[2].waits
         assert not engine.is_queueing()
         engine.close()
 
@@ -251,8 +335,48 @@ def test_an_answer_about_another_execution_is_none(
     time.sleep(0.06)
     get = engine._client.get
     monkeypatch.setattr(engine._client, "get", lambda path, **more: get(path, **more) | {"executionId": 9999})
-    with pytest.raises(EngineDown, match="something else"):
+    assert "something else" in str(trouble_of(engine, job))
+
+
+@pytest.mark.parametrize("path", ["/executions/1", "/execution-events"])
+@pytest.mark.parametrize("status", [404, 500])
+def test_an_execution_that_the_engine_cannot_tell_of_says_nothing_of_the_others(
+    engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch, path: str, status: int
+) -> None:
+    jobs = [start(engine, id=number) for number in (1, 2)]
+    time.sleep(0.06)
+    send = engine._client._send
+
+    def send_all_but_one(method: str, asked: str, **more: Any) -> tuple[int, object]:
+        of_first = asked == path and (more.get("params") or {"execution_id": "1"}).get("execution_id") == "1"
+        return (status, {"errorMessage": "poisoned"}) if of_first else send(method, asked, **more)
+
+    monkeypatch.setattr(engine._client, "_send", send_all_but_one)
+    found = engine.check(jobs)
+    assert isinstance(found.get(1), EngineDown) or (path, status) == ("/executions/1", 404)
+    second = found[2]
+    assert isinstance(second, Ended)
+    assert second.status is JobStatus.FINISHED
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_engine_that_answers_nothing_but_its_list_is_down(
+    engine: DelphixEngine, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start(engine)
+    time.sleep(0.06)
+    monkeypatch.setattr(engine, "_list", lambda _: {})
+    simulator.fault(status_500=2)
+    with pytest.raises(EngineDown, match="system-information"):
         engine.check([job])
+
+
+def test_an_execution_whose_caller_was_told_needs_no_events_to_give_its_cpu_back(
+    engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start(engine, ended_at="2026-11-23T12:00:00.000000Z")
+    with_events(engine, monkeypatch, [], 3)
+    assert not end_of(engine, job).may_run_on
 
 
 def test_a_start_is_posted_once_with_what_the_job_asks_for(engine: DelphixEngine, simulator: Simulator) -> None:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from orchestrator.engines.base import Ended, StartLost
+from orchestrator.clock import tick
+from orchestrator.engines.base import Ended, Running, StartLost
 from orchestrator.engines.delphix import DelphixEngine
+from orchestrator.engines.delphix.client import START_TAKES, NotThere
 from orchestrator.errors import EngineDown, StartUnknown
+from orchestrator.job import Job
 from orchestrator.simulator import Simulator
 from orchestrator.state import JobStatus
 
 from .make import a_job, delphix, intended, running
 
-LONG_AGO = "another-boot 0.0"
+
+def ago(seconds: float) -> str:
+    """Give the tick of a moment of this boot."""
+    boot, now = tick().split()
+    return f"{boot} {float(now) - seconds:.3f}"
+
+
+LONG_AGO = ago(1e6)
 THEN = "1999-01-01T00:00:00.000000Z"
 
 
@@ -48,7 +60,68 @@ def test_a_start_that_did_not_arrive_is_surely_none_only_after_a_while(
     mark = lose(engine, simulator, "lost_request")
     with pytest.raises(EngineDown, match="does not show the start yet"):
         engine.find_start(intended(mark), [])
+    engine._too_late.clear()
     assert engine.find_start(intended(mark, starting_tick=LONG_AGO, submitted_at=THEN), []) is None
+
+
+def test_the_wait_for_a_lost_start_begins_when_it_was_lost_not_when_it_was_meant(
+    engine: DelphixEngine, simulator: Simulator
+) -> None:
+    mark = lose(engine, simulator, "lost_request")
+    with pytest.raises(EngineDown, match="yet"):
+        engine.find_start(intended(mark, starting_tick=ago(30)), [])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_start_that_was_too_slow_to_answer_may_be_too_slow_to_show(simulator: Simulator) -> None:
+    """It is waited for as long again as for its answer."""
+    engine = delphix(simulator.url, lost_start_wait="10ms")
+    engine.refresh()
+    mark = engine.mark(a_job()) or ""
+    simulator.fault(slow=0.3)
+    with pytest.raises(StartUnknown):
+        engine.start(intended(mark))
+    simulator.fault(slow=0)
+    time.sleep(0.03)
+    with pytest.raises(EngineDown, match="yet"):
+        engine.find_start(intended(mark), [])
+    time.sleep(0.1)
+    assert engine.find_start(intended(mark), []) == newest(simulator)
+    engine.close()
+
+
+@pytest.mark.parametrize(("seconds", "is_told"), [(START_TAKES, False), (START_TAKES + 6, True)])
+def test_a_start_that_a_dead_process_left_may_have_taken_as_long_as_any(
+    engine: DelphixEngine, simulator: Simulator, seconds: float, is_told: bool
+) -> None:
+    engine.refresh()
+    job = intended(engine.mark(a_job()) or "", starting_tick=ago(seconds))
+    if is_told:
+        assert engine.find_start(job, []) is None
+    else:
+        with pytest.raises(EngineDown, match="yet"):
+            engine.find_start(job, [])
+
+
+@pytest.mark.parametrize(("uptime", "is_told"), [(START_TAKES, False), (START_TAKES + 6, True)])
+def test_of_a_start_before_a_reboot_only_the_time_since_the_boot_is_sure(
+    engine: DelphixEngine, monkeypatch: pytest.MonkeyPatch, uptime: float, is_told: bool
+) -> None:
+    """Its job may have come hours before it was started, and the wall clock may have been set."""
+    engine.refresh()
+    job = intended(engine.mark(a_job()) or "", starting_tick="another-boot 99.0", submitted_at=THEN)
+    monkeypatch.setattr(time, "clock_gettime", lambda _: uptime)
+    if is_told:
+        assert engine.find_start(job, []) is None
+    else:
+        with pytest.raises(EngineDown, match="yet"):
+            engine.find_start(job, [])
+
+
+def test_what_is_kept_of_a_lost_start_goes_with_the_attempt(engine: DelphixEngine, simulator: Simulator) -> None:
+    mark = lose(engine, simulator, "lost_request")
+    engine.forget(intended(mark))
+    assert engine._too_late == {}
 
 
 def test_a_start_that_shows_late_is_found_all_the_same(engine: DelphixEngine, simulator: Simulator) -> None:
@@ -65,6 +138,7 @@ def test_starts_of_other_jobs_of_ours_are_not_taken_for_it(engine: DelphixEngine
     arrived = newest(simulator)
     another = start_by_hand(engine)
     assert engine.find_start(intended(mark), [another]) == arrived
+    engine._too_late.clear()
     long_ago = intended(mark, starting_tick=LONG_AGO, submitted_at=THEN)
     assert engine.find_start(long_ago, [another, arrived]) is None
 
@@ -72,6 +146,7 @@ def test_starts_of_other_jobs_of_ours_are_not_taken_for_it(engine: DelphixEngine
 def test_starts_of_other_masking_jobs_are_not_taken_for_it(engine: DelphixEngine, simulator: Simulator) -> None:
     mark = lose(engine, simulator, "lost_request")
     start_by_hand(engine, job_id=2)
+    engine._too_late.clear()
     long_ago = intended(mark, starting_tick=LONG_AGO, submitted_at=THEN)
     assert engine.find_start(long_ago, []) is None
 
@@ -93,6 +168,63 @@ def test_an_engine_that_shows_fewer_executions_than_before_cannot_tell(
         engine.find_start(intended(mark), [])
 
 
+def over(mark: str) -> Job:
+    """Give a job whose start was lost and whose caller was told; it still holds its CPU."""
+    return intended(mark, status="FAILED", ended_at=THEN, kept_since=THEN, starting_tick=LONG_AGO)
+
+
+def test_a_lost_start_holds_its_cpu_while_anything_runs_that_it_may_have_started(
+    engine: DelphixEngine, simulator: Simulator
+) -> None:
+    simulator.put_job(name="MASK_CRM", environment="DEMO", seconds=60)
+    mark = lose(engine, simulator, "lost_answer")
+    start_by_hand(engine)
+    job = over(mark)
+    with pytest.raises(StartLost) as told:
+        engine.find_start(job, [])
+    assert told.value.may_run
+    engine.forget(job)
+    numbers = [str(each["executionId"]) for each in simulator.executions()]
+    assert isinstance(engine.check([job])[1], Running)
+    other = running(numbers[0], 1, id=2)
+    assert isinstance(engine.check([job, other])[1], Running)
+    for number in numbers:
+        engine.cancel(running(number))
+    assert isinstance(engine.check([job])[1], Ended)
+
+
+def test_a_lost_start_holds_no_cpu_for_executions_of_other_jobs_or_from_before(
+    engine: DelphixEngine, simulator: Simulator
+) -> None:
+    simulator.put_job(name="MASK_CRM", environment="DEMO", seconds=60)
+    start_by_hand(engine)
+    mark = lose(engine, simulator, "lost_request")
+    engine._too_late.clear()
+    assert isinstance(engine.check([over(mark)])[1], Ended)
+    another = running(start_by_hand(engine), 1, id=2)
+    assert isinstance(engine.check([over(mark)])[1], Running)
+    assert isinstance(engine.check([over(mark), another])[1], Ended)
+
+
+def test_a_lost_start_holds_its_cpu_until_it_is_too_late_for_it_to_show(
+    engine: DelphixEngine, simulator: Simulator
+) -> None:
+    mark = lose(engine, simulator, "lost_request")
+    assert isinstance(engine.check([over(mark)])[1], Running)
+
+
+def test_a_lost_start_holds_its_cpu_while_the_engine_does_not_tell(
+    engine: DelphixEngine, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = lose(engine, simulator, "lost_answer")
+
+    def refuse(job_id: int) -> list[dict[str, object]]:
+        raise NotThere("GET /executions: status 404")
+
+    monkeypatch.setattr(engine, "_executions_of", refuse)
+    assert isinstance(engine.check([over(mark)])[1], EngineDown)
+
+
 def test_executions_without_proper_ids_conclude_nothing(
     engine: DelphixEngine, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +232,15 @@ def test_executions_without_proper_ids_conclude_nothing(
     row = {"executionId": str(newest(simulator)), "jobId": 1}
     monkeypatch.setattr(engine._client, "page", lambda *_, **__: ([row], 1))
     with pytest.raises(EngineDown, match="proper ids"):
+        engine.find_start(intended(mark, starting_tick=LONG_AGO, submitted_at=THEN), [])
+
+
+def test_executions_that_are_announced_and_not_shown_conclude_nothing(
+    engine: DelphixEngine, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = lose(engine, simulator, "lost_answer")
+    monkeypatch.setattr(engine._client, "page", lambda *_, **__: ([], 1))
+    with pytest.raises(EngineDown, match="1 rows were announced"):
         engine.find_start(intended(mark, starting_tick=LONG_AGO, submitted_at=THEN), [])
 
 
@@ -142,6 +283,7 @@ def test_an_engine_that_knows_no_filter_by_job_does_not_mislead(
         return page(path, number, size, **params)
 
     monkeypatch.setattr(engine._client, "page", unfiltered)
+    engine._too_late.clear()
     long_ago = intended(mark, starting_tick=LONG_AGO, submitted_at=THEN)
     assert engine.find_start(long_ago, []) is None
 

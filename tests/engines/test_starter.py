@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 
+from orchestrator.checkstatus import trouble as trouble_module
 from orchestrator.checkstatus.start import Starter
 from orchestrator.engines.base import StartLost
 from orchestrator.errors import EngineDown, LoginRefused, StartRefused, StartUnknown
 from orchestrator.job import Job
 from orchestrator.state import JobStatus
 from orchestrator.store.engines import seed_cpus
-from orchestrator.store.running import ended, intend_start, jobs_on, started
+from orchestrator.store.running import ended, intend_start, jobs_on, not_started, started
 from orchestrator.store.taking import ask_end
 from orchestrator.store.views import cpus_of_engines
 
-from .fake import HOST, FakeEngine, a_dead_process, again, me, placed
+from .fake import HOST, Clock, FakeEngine, a_dead_process, again, me, placed
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -29,6 +30,13 @@ def engine() -> FakeEngine:
 @pytest.fixture
 def starter(engine: FakeEngine) -> Starter:
     return Starter(engine, HOST, me())
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(trouble_module, "time", made)
+    return made
 
 
 def step(starter: Starter) -> bool:
@@ -94,13 +102,15 @@ def test_an_engine_that_is_down_at_the_start_gives_the_job_back(
 
 def test_an_engine_that_is_down_before_the_intent_leaves_the_job_placed(engine: FakeEngine, starter: Starter) -> None:
     job = placed()
-    engine.fails["mark"] = [EngineDown("no answer")]
+    engine.fails = {"mark": [EngineDown("no answer")], "describe": [EngineDown("no answer")]}
     with pytest.raises(EngineDown):
         step(starter)
     assert (again(job).status, again(job).starter, again(job).attempts) == ("SCHEDULED", None, 0)
 
 
-def test_a_start_without_an_answer_is_looked_for_and_never_sent_again(engine: FakeEngine, starter: Starter) -> None:
+def test_a_start_without_an_answer_is_looked_for_and_never_sent_again(
+    engine: FakeEngine, starter: Starter, clock: Clock
+) -> None:
     job = placed()
     engine.loses_answers = True
     engine.fails["start"] = [StartUnknown("no answer")]
@@ -108,12 +118,54 @@ def test_a_start_without_an_answer_is_looked_for_and_never_sent_again(engine: Fa
         step(starter)
     assert (again(job).status, again(job).starter) == ("SCHEDULED", f"{HOST}/{me()}")
     engine.fails["find_start"] = [EngineDown("not yet")]
-    with pytest.raises(EngineDown):
-        step(starter)
+    step(starter)
     engine.found = "E1"
+    clock.now += 1
     step(starter)
     assert (again(job).status, again(job).execution) == ("RUNNING", "E1")
     assert (engine.started, engine.calls.count("start")) == ([job.id], 1)
+
+
+@pytest.mark.parametrize("method", ["mark", "find_start"])
+def test_what_the_engine_cannot_tell_of_one_job_keeps_no_other_from_being_started(
+    engine: FakeEngine, starter: Starter, clock: Clock, method: str
+) -> None:
+    first = placed("a") if method == "mark" else intended_by(f"{HOST}/{a_dead_process()}", name="a")
+    second = placed("b", "CPU2")
+    engine.fails[method] = [EngineDown("GET /executions: status 500")]
+    assert not step(starter)
+    assert (again(first).status, again(second).status) == ("SCHEDULED", "RUNNING")
+    calls = len(engine.calls)
+    step(starter)
+    assert len(engine.calls) == calls  # not at once
+    clock.now += 1
+    step(starter)
+    assert again(first).status == ("RUNNING" if method == "mark" else "QUEUED")
+
+
+@pytest.mark.parametrize("starter_of_old", [f"{HOST}/garbage", "garbage", f"{HOST}/1:x:y", "", "elsewhere/0:0:"])
+def test_a_starter_that_names_no_process_is_dead_and_keeps_no_other_job_from_being_started(
+    engine: FakeEngine, starter: Starter, starter_of_old: str
+) -> None:
+    first = intended_by(starter_of_old, name="a")
+    second = placed("b", "CPU2")
+    engine.found = "E7"
+    step(starter)
+    assert (again(first).execution, again(second).status) == ("E7", "RUNNING")
+
+
+def test_a_fault_of_this_program_with_one_job_keeps_no_other_from_being_started(
+    engine: FakeEngine, starter: Starter, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = placed("a"), placed("b", "CPU2")
+    engine.fails["mark"] = [ValueError("what is this?")]
+    step(starter)
+    step(starter)
+    assert (again(first).status, again(second).status) == ("SCHEDULED", "RUNNING")
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert errors == [
+        f"job {first.id} (a): start on engine1: a fault of this program: ValueError: what is this?; trying again"
+    ]
 
 
 def test_a_start_that_surely_did_not_arrive_waits_again(engine: FakeEngine, starter: Starter) -> None:
@@ -174,6 +226,56 @@ def test_of_two_starters_one_starts(engine: FakeEngine, starter: Starter) -> Non
     assert intend_start(job, f"{HOST}/another", "mark")
     starter.start(seen)  # has not seen the other's intent
     assert (engine.started, again(job).starter) == ([], f"{HOST}/another")
+
+
+def given_up_meanwhile(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Place a job that somebody puts back into the queue while its start is on the way."""
+    job = placed()
+    start = engine.start
+
+    def start_slowly(intended: Job) -> str:
+        execution = start(intended)
+        assert not_started(again(intended), "put back by somebody")
+        return execution
+
+    monkeypatch.setattr(engine, "start", start_slowly)
+    return job
+
+
+def test_an_execution_that_can_no_longer_be_recorded_is_cancelled(
+    engine: FakeEngine, starter: Starter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = given_up_meanwhile(engine, monkeypatch)
+    assert step(starter)
+    assert (engine.cancelled, again(job).status) == ([job.id], "QUEUED")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "execution E1 on engine1 is not recorded, since its job was changed meanwhile: cancelled" in caplog.text
+
+
+def test_an_execution_that_can_neither_be_recorded_nor_cancelled_is_told(
+    engine: FakeEngine, starter: Starter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given_up_meanwhile(engine, monkeypatch)
+    engine.fails["cancel"] = [EngineDown("status 500")]
+    assert step(starter)
+    assert "execution E1 on engine1 is not recorded" in caplog.text
+    assert "IT MAY RUN ON, and cannot be cancelled: status 500" in caplog.text
+
+
+def test_an_execution_that_somebody_else_has_recorded_is_not_cancelled(
+    engine: FakeEngine, starter: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = placed()
+    start = engine.start
+
+    def start_and_lose_the_race(intended: Job) -> str:
+        execution = start(intended)
+        assert started(intended, execution)
+        return execution
+
+    monkeypatch.setattr(engine, "start", start_and_lose_the_race)
+    step(starter)
+    assert (engine.cancelled, again(job).execution) == ([], "E1")
 
 
 def test_a_job_that_was_asked_to_end_is_not_started(engine: FakeEngine, starter: Starter) -> None:

@@ -6,13 +6,16 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from orchestrator.checkstatus import check as check_module
+from orchestrator.checkstatus import trouble as trouble_module
 from orchestrator.checkstatus import worker as worker_module
 from orchestrator.checkstatus.worker import EngineWorker
+from orchestrator.engines.base import Ended, Knows, Lookup
 from orchestrator.errors import EngineDown, StartUnknown
 from orchestrator.scheduler.schedule import schedule
 from orchestrator.state import EngineState, JobStatus
@@ -22,26 +25,17 @@ from orchestrator.store.models import Events, Queue
 from orchestrator.store.taking import ask_end
 from orchestrator.store.views import cpus_of_engines
 
-from .fake import HOST, FakeEngine, a_dead_process, again, me, placed, queued
+from .fake import HOST, Clock, FakeEngine, a_dead_process, again, me, placed, queued
 
 pytestmark = pytest.mark.usefixtures("store")
 Wait = Callable[[Callable[[], bool]], None]
-
-
-class Clock:
-    """The monotonic clock, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(worker_module, "time", made)
+    monkeypatch.setattr(trouble_module, "time", made)
     return made
 
 
@@ -160,15 +154,86 @@ def test_an_engine_may_be_down_for_ever(worker: EngineWorker, engine: FakeEngine
     assert worker.state is EngineState.UP
 
 
-def test_an_engine_that_answers_only_the_first_question_is_asked_ever_less_often_too(
+def test_an_engine_that_cannot_list_its_jobs_is_asked_ever_less_often_and_serves_what_it_has(
+    worker: EngineWorker, engine: FakeEngine, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = placed()
+    engine.fails["refresh"] = [EngineDown("GET /masking-jobs: status 403")] * 99
+    asked = []
+    for _ in range(600):
+        before = engine.calls.count("refresh")
+        worker.tick()
+        asked += [clock.now] * (engine.calls.count("refresh") - before)
+        clock.now += 0.5
+    assert [later - earlier for earlier, later in pairwise(asked)][:6] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    engine.end("E1", JobStatus.FINISHED)
+    worker.tick()
+    assert (again(job).status, worker.state) == ("FINISHED", EngineState.UP)
+    told = "not all of its jobs can be listed: GET /masking-jobs: status 403"
+    assert engine_states()["engine1"] == (EngineState.UP, told)
+    assert caplog.text.count(told) == 1
+    engine.fails.clear()
+    tick_later(worker, clock)
+    assert engine_states()["engine1"] == (EngineState.UP, None)
+
+
+def test_trouble_with_one_job_is_shown_while_it_lasts_and_keeps_no_other_from_its_turn(
     worker: EngineWorker, engine: FakeEngine, clock: Clock
 ) -> None:
-    engine.fails["refresh"] = down(6)
-    pauses = []
-    for _ in range(6):
-        pauses.append(worker.tick())
-        clock.now += max(pauses[-1], worker_module.REFRESH_PAUSE) + 0.001
-    assert pauses[-1] > 15
+    first, second, third = placed("a"), placed("b", "CPU2"), placed("c", "CPU3")
+    worker.tick()
+    Queue.update(starter=f"{HOST}/{a_dead_process()}", status="SCHEDULED", execution=None).where(
+        Queue.name == "c"
+    ).execute()
+    ask_end(first.id, JobStatus.CANCELLED, "by its caller")
+    engine.end("E2", JobStatus.FINISHED)
+    engine.fails = {
+        "cancel": [EngineDown("POST /executions/1/cancel: status 500")] * 9,
+        "find_start": [EngineDown("GET /executions: an execution without proper ids")] * 9,
+    }
+    fourth = placed("d", "CPU4")
+    tick_later(worker, clock, 1)
+    assert [again(job).status for job in (first, second, third, fourth)] == [
+        "RUNNING", "FINISHED", "SCHEDULED", "RUNNING",
+    ]  # fmt: skip
+    state, why = engine_states()["engine1"]
+    assert (state, worker.state) == (EngineState.UP, EngineState.UP)
+    assert why == f"job {first.id} (a): cancel: POST /executions/1/cancel: status 500 (and 1 more)"
+    engine.fails.clear()
+    engine.found = "E3"
+    tick_later(worker, clock, 20)
+    assert engine_states()["engine1"] == (EngineState.UP, None)
+    assert (again(third).execution, engine.cancelled) == ("E3", [first.id])
+
+
+def test_a_caller_whose_cancel_the_engine_does_not_carry_out_is_told_after_a_while(
+    worker: EngineWorker, engine: FakeEngine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = placed()
+    worker.tick()
+    ask_end(job.id, JobStatus.CANCELLED, "by its caller")
+    engine.fails["cancel"] = [EngineDown("status 500")] * 9
+    worker.tick()
+    assert again(job).status == "RUNNING"
+    monkeypatch.setattr(check_module, "SILENT_ENGINE", -1.0)
+    worker.tick()
+    told = "by its caller; the engine does not confirm it, so the execution may still run: status 500"
+    assert (again(job).status, again(job).reason) == ("CANCELLED", told)
+    assert cpus_of_engines()["engine1"][0]["status"] == "RUNNING"
+    engine.end("E1", JobStatus.CANCELLED)
+    tick_later(worker, clock)
+    assert cpus_of_engines()["engine1"][0]["status"] == "FREE"
+
+
+def test_a_job_that_only_holds_its_cpu_any_more_costs_no_busy_loop(worker: EngineWorker, engine: FakeEngine) -> None:
+    placed(timeout=0.001)
+    worker.tick()
+    engine.executions["E1"] = Ended(status=JobStatus.FAILED, reason="an odd status", may_run_on=True)
+    worker.engine.poll = 5.0
+    Queue.update(timeout=None).execute()
+    worker.tick()
+    Queue.update(timeout=0.001).execute()
+    assert worker.tick() >= 0.9
 
 
 def test_running_jobs_stay_while_their_engine_is_down(worker: EngineWorker, engine: FakeEngine, clock: Clock) -> None:
@@ -252,6 +317,47 @@ def test_an_engine_is_asked_anew_for_its_jobs_but_not_too_often(
     assert engine.calls.count("refresh") == 1
     tick_later(worker, clock, worker_module.REFRESH_PAUSE + 0.1)
     assert engine.calls.count("refresh") == 2
+
+
+def test_a_job_that_an_engine_does_not_have_is_a_no_only_where_it_was_asked_after_the_job_came(
+    worker: EngineWorker, engine: FakeEngine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the wall clock says: it may have been set back in between."""
+    monkeypatch.setattr(engine, "lookup", lambda _: Lookup(Knows.ASK, "no job X"))
+    old = queued("OLD")
+    assert worker.known().lookup(old).knows is Knows.ASK
+    worker.tick()
+    assert worker.known().lookup(old) == Lookup(Knows.NO, "no job X")
+    Queue.update(submitted_at="2999-01-01T00:00:00.000000Z").execute()
+    assert worker.known().lookup(again(old)).knows is Knows.NO
+    young = queued("YOUNG")
+    Queue.update(submitted_at="1999-01-01T00:00:00.000000Z").execute()
+    assert worker.known().lookup(again(young)).knows is Knows.ASK
+    worker.ask()
+    tick_later(worker, clock)
+    assert worker.known().lookup(again(young)).knows is Knows.NO
+
+
+def test_a_job_that_an_engine_does_not_have_is_no_no_while_not_all_of_its_jobs_can_be_listed(
+    worker: EngineWorker, engine: FakeEngine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "lookup", lambda _: Lookup(Knows.ASK, "no job X"))
+    job = queued()
+    worker.tick()
+    engine.fails["refresh"] = [EngineDown("environment HR: status 500")]
+    worker.ask()
+    tick_later(worker, clock)
+    assert worker.known().lookup(job).knows is Knows.ASK
+    tick_later(worker, clock)
+    assert worker.known().lookup(job).knows is Knows.NO
+
+
+def test_what_an_engine_has_or_can_never_have_is_told_at_once(
+    worker: EngineWorker, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert worker.known().lookup(queued()).knows is Knows.YES
+    monkeypatch.setattr(engine, "lookup", lambda _: Lookup(Knows.NO, "runs no commands"))
+    assert worker.known().lookup(queued("B")).knows is Knows.NO
 
 
 def test_a_young_job_is_looked_at_soon_and_an_old_one_every_poll(worker: EngineWorker) -> None:

@@ -11,6 +11,7 @@ from orchestrator.job import Job, JobRequest
 from orchestrator.state import JobStatus
 from orchestrator.store.engines import seed_cpus
 from orchestrator.store.models import Engines
+from orchestrator.store.placing import capacities, place
 from orchestrator.store.running import ended, free_cpu, intend_start, is_over, jobs_on, not_started, progress, started
 from orchestrator.store.taking import ask_end
 from orchestrator.store.views import cpus_of_engines, events_of
@@ -141,6 +142,83 @@ def test_an_end_that_keeps_the_cpu_keeps_it_busy_until_it_is_freed() -> None:
     assert cpu1() == FREE
     assert jobs_on("engine1") == []
     assert events_of(job.id)[-1]["move"] == "CPU free"
+
+
+def retried_as(execution: str) -> tuple[Job, Job]:
+    """Have an attempt fail and the next one run on the same CPU; the job as it was read in each."""
+    first = running("E1", request=JobRequest(job="MASK_CRM", retries=3))
+    assert ended(first, JobStatus.FAILED, "boom")
+    assert place([(again(first), ("engine1", "CPU1"))]) == 1
+    assert intend_start(again(first), "host/me", "1:1")
+    assert started(again(first), execution)
+    return first, again(first)
+
+
+def test_what_is_learnt_late_of_an_attempt_says_nothing_of_the_next_one() -> None:
+    first, second = retried_as("E2")
+    assert not ended(first, JobStatus.FAILED, "boom")
+    progress(first, 10, 20)
+    assert again(first) == second
+    assert cpu1()["status"] == "RUNNING"
+
+
+def test_a_job_that_another_one_has_begun_to_start_is_not_put_back_or_ended_by_who_had_not_seen_that() -> None:
+    seen = placed()
+    assert intend_start(seen, "host/another", "1:5")
+    assert not not_started(seen, "engine1 is down")
+    ask_end(seen.id, JobStatus.CANCELLED, "by its caller")
+    assert not ended(seen, JobStatus.CANCELLED, "by its caller")
+    assert (again(seen).status, again(seen).starter) == ("SCHEDULED", "host/another")
+    assert cpu1()["status"] == "JUST_INSERTED"
+
+
+def test_the_start_of_an_attempt_that_was_given_up_is_not_the_start_of_the_next_one() -> None:
+    job = placed()
+    first = intend_start(job, "host/me", "1:5")
+    assert first is not None
+    assert not_started(first, "it did not arrive")
+    assert place([(again(job), ("engine1", "CPU1"))]) == 1
+    assert not started(first, "E1")
+    assert intend_start(again(job), "host/me", "1:5")
+    assert not started(first, "E1")
+    assert again(job).status == "SCHEDULED"
+
+
+def test_a_job_that_was_placed_elsewhere_meanwhile_is_left_there() -> None:
+    seed_cpus("engine2", 1)
+    seen = placed()
+    assert not_started(seen, "engine1 is down")
+    assert place([(again(seen), ("engine2", "CPU1"))]) == 1
+    assert not not_started(seen, "engine1 is down")
+    assert not ended(seen, JobStatus.FAILED, "refused")
+    assert intend_start(seen, "host/me", "1:5") is None
+    assert (again(seen).status, again(seen).engine, again(seen).starter) == ("SCHEDULED", "engine2", None)
+
+
+def test_a_cpu_is_freed_once() -> None:
+    job = running()
+    ended(job, JobStatus.CANCELLED, "the engine is silent", cpu_is_free=False)
+    assert free_cpu(again(job), "its execution has ended")
+    assert not free_cpu(again(job), "its execution has ended")
+    assert [event["move"] for event in events_of(job.id)].count("CPU free") == 1
+
+
+def test_a_cpu_that_an_ended_job_still_holds_is_not_given_away_where_its_row_was_made_anew() -> None:
+    job = running()
+    ended(job, JobStatus.TIMEOUT, "the engine is silent", cpu_is_free=False)
+    Engines.delete().where(Engines.job_id == job.id).execute()
+    Engines.insert(engine="engine1", cpu="CPU1").execute()
+    assert [each.id for each in jobs_on("engine1")] == [job.id]
+    assert (capacities()["engine1"].cpus, capacities()["engine1"].jobs) == (2, 1)
+    assert free_cpu(jobs_on("engine1")[0], "its execution has ended")
+    assert (jobs_on("engine1"), capacities()["engine1"].jobs) == ([], 0)
+
+
+def test_a_cpu_that_an_ended_job_still_holds_counts_once() -> None:
+    job = running()
+    ended(job, JobStatus.TIMEOUT, "the engine is silent", cpu_is_free=False)
+    assert (capacities()["engine1"].jobs, capacities()["engine1"].free) == (1, ["CPU2"])
+    assert [each.id for each in jobs_on("engine1")] == [job.id]
 
 
 def test_progress_is_of_running_jobs_only() -> None:

@@ -23,10 +23,13 @@ class MaskingJob:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All masking jobs of an engine, as it told them at `asked_at` (UTC, ISO 8601). Never changed: threads share it."""
+    """All masking jobs of an engine, as it last told them. Never changed: threads share it.
 
-    asked_at: str = ""
+    `hidden` are the environments whose jobs the engine does not show to its user.
+    """
+
     jobs: tuple[MaskingJob, ...] = ()
+    hidden: tuple[str, ...] = ()
     _by_name: dict[str, list[MaskingJob]] = field(default_factory=dict)
     _by_id: dict[int, MaskingJob] = field(default_factory=dict)
 
@@ -45,10 +48,10 @@ class Catalogue:
             if not inside:
                 there = _environments(found)
                 elsewhere = f" (but there is one in {there})" if found else ""
-                return f"no job {job.job} in environment {job.environment}{elsewhere}"
+                return f"no job {job.job} in environment {job.environment}{elsewhere}{self._unseen()}"
             found = inside
         if not found:
-            return f"no job {job.job}"
+            return f"no job {job.job}{self._unseen()}"
         if len(found) > 1:
             return f"job {job.job} is in several environments ({_environments(found)}): say environment="
         return found[0]
@@ -56,13 +59,18 @@ class Catalogue:
     def lookup(self, job: Job) -> Lookup:
         """Tell whether the engine has a job, or is to be asked anew: it may have been made since."""
         found = self.find(job)
-        if isinstance(found, MaskingJob):
-            return Lookup(Knows.YES)
-        return Lookup(Knows.NO if self.asked_at > job.submitted_at else Knows.ASK, found)
+        return Lookup(Knows.YES) if isinstance(found, MaskingJob) else Lookup(Knows.ASK, found)
+
+    def _unseen(self) -> str:
+        return f" (the jobs of {_listed(self.hidden)} are not shown)" if self.hidden else ""
 
 
 def _environments(jobs: Iterable[MaskingJob]) -> str:
-    return ascii_line(", ".join(sorted(each.environment for each in jobs)))
+    return _listed(each.environment for each in jobs)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ascii_line(", ".join(sorted(names)))
 
 
 def read_jobs(rows: Iterable[Row], environment: str) -> list[MaskingJob]:

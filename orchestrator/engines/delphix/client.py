@@ -22,8 +22,11 @@ from orchestrator.settings import EngineSettings, SettingsTable, read_options
 CONNECT_TIMEOUT = 5.0  # seconds
 READ_TIMEOUT = 30.0  # seconds without a byte
 ANSWER_TIMEOUT = 60.0  # seconds for a whole answer
+START_LEAVES = 15.0  # seconds within which a start is sent, or not at all
+START_TAKES = START_LEAVES + CONNECT_TIMEOUT + ANSWER_TIMEOUT  # seconds from the intent until its answer is given up
 MAX_ANSWER = 32 * 1024 * 1024  # bytes; a page of 1000 executions has about 0.4 MB
 PAGE_SIZE = 1000
+MAX_PAGES = 1000  # of one list: more than any engine shows in earnest, also where it gives less than PAGE_SIZE
 
 Row = dict[str, Any]
 
@@ -45,7 +48,9 @@ class DelphixSettings:
     password: str  # a reference, see engines/secret.py
     verify: bool | str = True  # or the path of a CA file
     poll: float = 2.0  # seconds: the longest between two looks at a running job
-    lost_start_wait: float = 5.0  # seconds after which a start that the engine does not show never arrived
+    lost_start_wait: float = (
+        5.0  # seconds after a start was lost: if the engine does not show it by then, it never will
+    )
 
 
 def read_settings(settings: EngineSettings) -> DelphixSettings:
@@ -103,15 +108,22 @@ class DelphixClient:
         return _object(path, self._ask("GET", path, params=params))
 
     def pages(self, path: str, **params: object) -> Iterator[Row]:
-        """GET a whole list, page by page. Raises as `get`."""
-        seen, number = 0, 1
-        while True:
+        """GET a whole list, page by page: all rows that it announced, no fewer and no more. Raises as `get`."""
+        seen, before = 0, None
+        for number in range(1, MAX_PAGES + 1):
             rows, total = self.page(path, number, PAGE_SIZE, **params)
-            yield from rows
             seen += len(rows)
-            if not rows or seen >= total:
+            if seen > total:
+                raise EngineDown(f"GET {path}: it shows more rows than the {total} announced")
+            if seen < total and not rows:
+                raise EngineDown(f"GET {path}: {total} rows were announced, and only {seen} shown")
+            if rows and rows == before:
+                raise EngineDown(f"GET {path}: it shows the same page twice")
+            yield from rows
+            if seen == total:
                 return
-            number += 1
+            before = rows
+        raise EngineDown(f"GET {path}: it has over {MAX_PAGES} pages")
 
     def page(self, path: str, number: int, size: int, **params: object) -> tuple[list[Row], int]:
         """GET one page of a list: its rows, and how many there are on all pages. Raises as `get`."""
@@ -134,12 +146,13 @@ class DelphixClient:
 
         Raises StartRefused (it was not done), StartUnknown (it may have been), or EngineDown (it never left).
         """
+        began = time.monotonic()
         self._login_if_needed()
         try:
-            status, answer = self._send("POST", path, body=body)
+            status, answer = self._send_soon(began, path, body)
             if status == 401:  # not done: the token has ended
                 self._login()
-                status, answer = self._send("POST", path, body=body)
+                status, answer = self._send_soon(began, path, body)
         except _NotSent as exc:
             raise EngineDown(str(exc)) from exc
         except (LoginRefused, StartUnknown):
@@ -155,6 +168,12 @@ class DelphixClient:
         if not isinstance(answer, dict):
             raise StartUnknown("the engine's answer makes no sense")
         return answer
+
+    def _send_soon(self, began: float, path: str, body: Row) -> tuple[int, object]:
+        """Send a POST, unless too long has passed since it was meant: whoever looks for it relies on that."""
+        if time.monotonic() - began > START_LEAVES:
+            raise _NotSent(f"POST {path}: not sent, since it took over {START_LEAVES:.0f} s to log in")
+        return self._send("POST", path, body=body)
 
     def _ask(self, method: str, path: str, *, params: Row | None = None, body: Row | None = None) -> Any:
         self._login_if_needed()

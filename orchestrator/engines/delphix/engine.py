@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.clock import seconds_since, utc_now
-from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, StartLost
+from orchestrator.clock import surely_seconds_since
+from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, StartLost, State
 from orchestrator.engines.delphix import verdict
 from orchestrator.engines.delphix.catalogue import Catalogue, MaskingJob, read_jobs
-from orchestrator.engines.delphix.client import DelphixClient, NotThere, Refused, Row, read_settings
+from orchestrator.engines.delphix.client import START_TAKES, DelphixClient, NotThere, Refused, Row, read_settings
 from orchestrator.errors import EngineDown, StartRefused, StartUnknown
 from orchestrator.job import Job, ascii_line
 from orchestrator.settings import EngineSettings, Settings
@@ -33,6 +33,7 @@ class DelphixEngine(Engine):
         self._client = DelphixClient(self._settings)
         self._catalogue = Catalogue()
         self._confirmed: dict[int, float] = {}  # masking job id: when, on the monotonic clock
+        self._too_late: dict[tuple[int, int], float] = {}  # lost starts, by job and attempt: see _is_too_late
         self._waits: set[str] = set()  # executions that the engine itself has queued
         self._missing: set[str] = set()  # executions that it did not know of when last asked
         self._odd: dict[str, float] = {}  # executions with an unknown status: since when
@@ -64,20 +65,40 @@ class DelphixEngine(Engine):
 
     def refresh(self) -> None:
         """List all environments and their masking jobs."""
-        asked_at = utc_now()
+        unlisted = self._list_jobs()
+        if unlisted:
+            raise EngineDown(unlisted)
+
+    def _list_jobs(self) -> str:
+        """List all that can be listed; which environments cannot be now, and why. What was known of them stays."""
+        unlisted: list[str] = []
+        hidden: list[str] = []
         jobs: list[MaskingJob] = []
-        try:
-            for environment in self._client.pages("/environments"):
-                number, name = environment.get("environmentId"), environment.get("environmentName")
-                if type(number) is int and isinstance(name, str):
-                    rows = self._client.pages("/masking-jobs", environment_id=number)
-                    jobs += read_jobs(rows, name)
-        except (NotThere, Refused) as exc:
-            raise EngineDown(str(exc)) from exc
-        self._catalogue = Catalogue(asked_at, tuple(jobs))
+        kept: list[MaskingJob] = []
+        for number, name in self._environments():
+            try:
+                jobs += read_jobs(self._client.pages("/masking-jobs", environment_id=number), name)
+            except (NotThere, Refused) as exc:  # nothing in it can be started by this user anyway
+                if name not in self._catalogue.hidden:
+                    log.warning("engine %s: environment %s: %s", self.name, ascii_line(name), exc)
+                hidden.append(name)
+            except EngineDown as exc:
+                self.describe()  # raises where it is not about this environment alone
+                unlisted.append(f"environment {ascii_line(name)}: {exc}")
+                kept += [job for job in self._catalogue.jobs if job.environment == name]
+        self._catalogue = Catalogue((*jobs, *kept), tuple(hidden))
         now = time.monotonic()
         self._confirmed = {job.id: now for job in jobs}
         self._logins = self._client.logins
+        return "; ".join(unlisted)
+
+    def _environments(self) -> list[tuple[int, str]]:
+        try:
+            rows = list(self._client.pages("/environments"))
+        except (NotThere, Refused) as exc:
+            raise EngineDown(str(exc)) from exc
+        found = [(row.get("environmentId"), row.get("environmentName")) for row in rows]
+        return [(number, name) for number, name in found if type(number) is int and isinstance(name, str)]
 
     def mark(self, job: Job) -> str | None:
         """Count the job's executions so far, as `JOBID:COUNT`: one more tells later that a start arrived."""
@@ -95,10 +116,12 @@ class DelphixEngine(Engine):
 
     def _confirmed_job(self, job: Job) -> MaskingJob:
         """Look the job up; asked anew where the engine may mean something else by the id that is remembered."""
+        unlisted = ""
         if self._client.logins != self._logins:  # perhaps restarted, perhaps reinstalled
-            self.refresh()
+            unlisted = self._list_jobs()
         found = self._catalogue.find(job)
-        if isinstance(found, MaskingJob) and time.monotonic() - self._confirmed.get(found.id, 0) > CONFIRM_AFTER:
+        long_ago = time.monotonic() - CONFIRM_AFTER
+        if isinstance(found, MaskingJob) and self._confirmed.get(found.id, long_ago) <= long_ago:
             try:
                 row = self._client.get(f"/masking-jobs/{found.id}")
                 certain = row.get("jobName") == found.name
@@ -109,9 +132,11 @@ class DelphixEngine(Engine):
                 return found
             found = "its id means another job now"
         if isinstance(found, str):
-            self.refresh()
+            unlisted = self._list_jobs()
             found = self._catalogue.find(job)
         if isinstance(found, str):
+            if unlisted:
+                raise EngineDown(f"{found}; {unlisted}")
             raise StartRefused(f"engine {self.name} no longer has it: {found}")
         return found
 
@@ -123,56 +148,103 @@ class DelphixEngine(Engine):
             body["targetConnectorId"] = job.target_connector
         if job.source_connector is not None:
             body["sourceConnectorId"] = job.source_connector
-        answer = self._client.post_once("/executions", body)
-        execution = answer.get("executionId")
-        if type(execution) is not int or answer.get("jobId") != job_id:
-            raise StartUnknown("the engine's answer names no execution of the job")
+        sent = time.monotonic()
+        try:
+            answer = self._client.post_once("/executions", body)
+            execution = answer.get("executionId")
+            if type(execution) is not int or answer.get("jobId") != job_id:
+                raise StartUnknown("the engine's answer names no execution of the job")
+        except StartUnknown:
+            # An engine that took so long without an answer may take as long again until it shows the execution.
+            lost = time.monotonic()
+            self._too_late[job.id, job.attempts] = lost + (lost - sent) + self._settings.lost_start_wait
+            raise
         return str(execution)
 
     def find_start(self, job: Job, others: Iterable[str]) -> str | None:
         """List the job's executions: one more than were counted before the start is the one that was started."""
         job_id, before = _read_mark(job)
         try:
-            listed = list(self._client.pages("/executions", job_id=job_id))
+            rows = self._executions_of(job_id)
         except (NotThere, Refused) as exc:
-            raise StartLost(f"the engine no longer tells of its executions: {exc}") from exc
-        if not all(type(row.get("executionId")) is int and type(row.get("jobId")) is int for row in listed):
-            raise EngineDown("GET /executions: an execution without proper ids")
-        rows = [row for row in listed if row["jobId"] == job_id]  # it may not know the filter
-        known = set(others)
-        new = sorted(row["executionId"] for row in rows)[before:]
+            raise StartLost(f"the engine no longer tells of its executions: {exc}", may_run=True) from exc
         if len(rows) < before:
-            raise StartLost(f"the engine shows {len(rows)} executions of the job, before the start it showed {before}")
-        candidates = [str(number) for number in new if str(number) not in known]
+            told = f"the engine shows {len(rows)} executions of the job, before the start it showed {before}"
+            raise StartLost(told, may_run=True)
+        known = set(others)
+        candidates = [execution for row in rows[before:] if (execution := str(row["executionId"])) not in known]
         if len(candidates) > 1:
-            raise StartLost(f"executions {', '.join(candidates[:5])} were all started meanwhile")
+            raise StartLost(f"executions {', '.join(candidates[:5])} were all started meanwhile", may_run=True)
         if candidates:
             return candidates[0]
-        if seconds_since(job.starting_tick or "", job.submitted_at) < self._settings.lost_start_wait:
+        if not self._is_too_late(job):
             raise EngineDown("the engine does not show the start yet")
         return None
 
-    def check(self, jobs: Sequence[Job]) -> Mapping[int, Running | Ended]:
+    def _executions_of(self, job_id: int) -> list[Row]:
+        """List all executions of a masking job that there ever were, oldest first."""
+        listed = list(self._client.pages("/executions", job_id=job_id))
+        if not all(type(row.get("executionId")) is int and type(row.get("jobId")) is int for row in listed):
+            raise EngineDown("GET /executions: an execution without proper ids")
+        rows = [row for row in listed if row["jobId"] == job_id]  # it may not know the filter
+        return sorted(rows, key=lambda row: int(row["executionId"]))
+
+    def _is_too_late(self, job: Job) -> bool:
+        """Tell whether a lost start, had it arrived, would be shown by now."""
+        moment = self._too_late.get((job.id, job.attempts))
+        if moment is not None:
+            return time.monotonic() >= moment
+        # Another process lost it, and nobody knows when: it had all the time that a start may take.
+        return surely_seconds_since(job.starting_tick or "") >= START_TAKES + self._settings.lost_start_wait
+
+    def forget(self, job: Job) -> None:
+        """Drop when its start was lost."""
+        self._too_late.pop((job.id, job.attempts), None)
+
+    def check(self, jobs: Sequence[Job]) -> Mapping[int, State]:
         """List what runs; ask singly only for what is not on the list."""
         listed = self._list("RUNNING")
         if self._waits:
             listed |= self._list("QUEUED")
-        found: dict[int, Running | Ended] = {}
+        found: dict[int, State] = {}
         for job in jobs:
-            execution = job.execution or ""
-            row = listed.get(execution) or self._single(execution)
-            if row is None:
-                if execution in self._missing:
-                    found[job.id] = Ended(status=JobStatus.FAILED, reason=f"execution {execution} vanished")
-                self._missing ^= {execution}
-                continue
-            self._missing.discard(execution)
-            judged = self._judge(job, row)
-            if judged is not None:
-                found[job.id] = judged
+            try:
+                state = self._check_lost(job, jobs) if job.execution is None else self._check(job, listed)
+            except EngineDown as exc:
+                self.describe()  # raises where it is not about this job alone
+                state = exc
+            if state is not None:
+                found[job.id] = state
         current = {job.execution for job in jobs}
         self._waits &= {row for row in self._waits if row in current}
         return found
+
+    def _check(self, job: Job, listed: Mapping[str, Row]) -> State | None:
+        execution = job.execution or ""
+        row = listed.get(execution) or self._single(execution)
+        if row is not None:
+            self._missing.discard(execution)
+            return self._judge(job, row)
+        is_certain = execution in self._missing
+        self._missing ^= {execution}
+        return Ended(status=JobStatus.FAILED, reason=f"execution {execution} vanished") if is_certain else None
+
+    def _check_lost(self, job: Job, jobs: Sequence[Job]) -> State:
+        """Tell whether anything runs that a lost start may have become, and that belongs to none of the `jobs`."""
+        try:
+            job_id, before = _read_mark(job)
+            rows = self._executions_of(job_id)
+        except StartLost as exc:
+            return Ended(status=JobStatus.FAILED, reason=str(exc))
+        except (NotThere, Refused) as exc:
+            raise EngineDown(str(exc)) from exc
+        known = {other.execution for other in jobs}
+        for row in rows[before:] if len(rows) >= before else rows:
+            status = row.get("status")
+            is_over = isinstance(status, str) and status in verdict.ENDED
+            if not is_over and str(row["executionId"]) not in known:
+                return Running()
+        return Ended(status=JobStatus.FAILED) if self._is_too_late(job) else Running()
 
     def _list(self, status: str) -> dict[str, Row]:
         try:
@@ -219,7 +291,8 @@ class DelphixEngine(Engine):
                 told = f"the engine says {ascii_line(status)} of it, which is not known, for {ODD_STATUS_WAIT:g} s"
                 return Ended(status=JobStatus.FAILED, reason=told, may_run_on=True)
         self._odd.pop(execution, None)
-        return verdict.ended(row, self._events(execution), job.on_warning)
+        # Where its caller was told already, only its CPU is waited for, and that needs no events.
+        return verdict.ended(row, [] if job.ended_at else self._events(execution), job.on_warning)
 
     def _events(self, execution: str) -> list[Row]:
         try:
@@ -227,8 +300,8 @@ class DelphixEngine(Engine):
         except (NotThere, Refused) as exc:
             # Without its events nothing goes green.
             raise EngineDown(f"its events cannot be read: {exc}") from exc
-        # An engine that does not know the filter lists all events; one that bears no id counts as this one's.
-        return [row for row in rows if str(row.get("executionId", execution)) == execution]
+        # An engine that does not know the filter lists all events: only what surely is another's does not count.
+        return [row for row in rows if type(row.get("executionId")) is not int or str(row["executionId"]) == execution]
 
     def cancel(self, job: Job) -> None:
         """POST the cancellation."""
