@@ -97,6 +97,11 @@ class Intake:
                 )
             except StoreBusy as exc:
                 raise _delayed(spool, claims, exc) from exc
+            except Exception as exc:  # noqa: BLE001 - nor must a fault of ours that one file brings out
+                log.error(
+                    "%s.job in spool %s: a fault of this program: %r: it stays",
+                    printable_name(name), self._spool.name, exc,
+                )  # fmt: skip
         return claims
 
     def _record(self, spool: SpoolDirectory, claims: Collection[Claim]) -> int:
@@ -108,18 +113,18 @@ class Intake:
         except (StoreBusy, OSError) as exc:
             raise _delayed(spool, claims, exc) from exc
         for claimed, (outcome, why) in zip(claims, outcomes, strict=True):
-            if outcome is Taken.REFUSED:
-                log.warning("%s.job in spool %s was refused: %s", claimed.name, self._spool.name, why)
-                try:
+            try:
+                if outcome is Taken.REFUSED:
+                    log.warning("%s.job in spool %s was refused: %s", claimed.name, self._spool.name, why)
                     keep_rejected(spool, spool.private, claimed.file, claimed.name, why or "")
-                except OSError as exc:  # the next look through the spool finds the claim, and tries again
-                    log.error("%s.job in spool %s cannot be kept now: %s", claimed.name, self._spool.name, exc)
-            else:
-                forget(spool, claimed)
+                else:
+                    forget(spool, claimed)
+            except OSError as exc:  # the next look through the spool finds the claim, and tries again
+                log.error("%s.job in spool %s cannot be put away now: %s", claimed.name, self._spool.name, exc)
         return len(claims)
 
     def _arrival(self, claimed: Claim) -> Arrival:
-        request, refused = None, claimed.refused
+        request, refused, caller = None, claimed.refused, None
         engines: tuple[str, ...] = ()
         shell = False
         if refused is None:
@@ -129,8 +134,13 @@ class Intake:
                 shell = check_command(self._settings, self._spool, request, claimed.owner)
                 if self._shared and request.on_caller_exit == "cancel":
                     raise JobRefused("on_caller_exit=cancel: other hosts write to this spool: no pid proves a caller")
+                caller = None if self._shared else _caller(request, claimed)
             except JobRefused as exc:
                 refused = str(exc)
+            except OSError:
+                raise
+            except Exception as exc:  # noqa: BLE001 - one file must not keep the others waiting for ever
+                refused = f"a fault of the orchestrator, not of the job file: {exc!r}"
         return Arrival(
             host=self._host,
             spool=self._spool.name,
@@ -139,7 +149,7 @@ class Intake:
             request=request,
             refused=refused,
             owner=claimed.owner,
-            caller=None if request is None or self._shared else _caller(request, claimed),
+            caller=caller,
             light=claimed.light,
             light_is_new=claimed.light_is_new,
             engines=engines,
