@@ -83,8 +83,16 @@ def cancel_for_gone_callers(host: str) -> Iterable[Job]:
     """Ask to cancel the jobs whose caller wanted that when it goes, and is gone; those jobs."""
     cancelled = []
     for job in jobs_to_cancel_with_caller(host):
-        if job.caller is None or not ProcessIdentity.parse(job.caller).is_alive():
+        if not _lives(job.caller):
             if ask_end(job.id, JobStatus.CANCELLED, "its caller is gone"):
                 log.info("job %d (%s): its caller is gone: cancelled", job.id, job.name)
                 cancelled.append(job)
     return cancelled
+
+
+def _lives(caller: str | None) -> bool:
+    """Tell whether a proven caller still runs; what names no process is none."""
+    try:
+        return caller is not None and ProcessIdentity.parse(caller).is_alive()
+    except ValueError:
+        return False

@@ -100,3 +100,10 @@ def test_a_job_whose_caller_is_gone_is_cancelled_where_that_was_asked() -> None:
     assert [job.id for job in cancel_for_gone_callers("host")] == [tied.id]
     assert (again(tied).status, again(tied).reason) == (JobStatus.CANCELLED, "its caller is gone")
     assert {again(job).status for job in (kept, here, elsewhere)} == {"QUEUED"}
+
+
+def test_a_caller_that_names_no_process_counts_as_gone() -> None:
+    odd, here = queued("odd", caller="12345"), queued("here", caller=caller_of(os.getpid()))
+    Queue.update(on_caller_exit="cancel").execute()
+    assert [job.id for job in cancel_for_gone_callers("host")] == [odd.id]
+    assert (again(odd).status, again(here).status) == ("CANCELLED", "QUEUED")
