@@ -103,36 +103,44 @@ class Schedule:
         self._release_bell.ring()
 
     def _schedule_loop(self) -> None:
-        seen, due, seeded = -1, True, False
-        next_beat = next_callers = 0.0  # on the monotonic clock
-        complaint = ""
-        with Doorbell(self._settings.run_dir, DOORBELL) as doorbell:
+        seen, due, asked, seeded = -1, True, False, False
+        next_look = next_callers = next_beat = 0.0  # on the monotonic clock
+        complaint = doorbell_complaint = ""
+        doorbell: Doorbell | None = None
+        with contextlib.ExitStack() as held:
             while not self._stopping:
+                if doorbell is None:
+                    try:
+                        doorbell = held.enter_context(Doorbell(self._settings.run_dir, DOORBELL))
+                    except OSError as exc:  # others are heard all the same, by what they write: see below
+                        doorbell_complaint = _complain("doorbell", exc, doorbell_complaint)
                 now = time.monotonic()
                 try:
                     if not seeded:
                         seed(self._settings)
                         seeded = True
+                    if asked or now >= next_look:
+                        # Somebody else may have written: the sqlite3 shell, another program, and nobody need ring.
+                        next_look = now + LOOK
+                        version = data_version()
+                        if version != seen:
+                            seen, due = version, True
+                            self._ring_all()
                     if now >= next_callers:
                         next_callers = now + LOOK
                         if cancel_for_gone_callers(self._host):
                             self._ring_all()
                     if due:
                         self._schedule_once()
+                        due = False  # not before: what failed is due again
                     if now >= next_beat:  # only what works shows that it lives
                         next_beat = now + BEAT
                         beat(self._settings)
                     complaint = ""
                 except Exception as exc:  # noqa: BLE001 - nothing restarts a thread that dies
                     complaint = _complain("schedule", exc, complaint)
-                due = self._bell.wait(LOOK, (doorbell.socket.fileno(),))
-                if doorbell.answer() or not due:
-                    # Somebody else may have written: the sqlite3 shell, another program, and nobody need ring.
-                    with contextlib.suppress(StoreBusy):
-                        version = data_version()
-                        if version != seen:
-                            seen, due = version, True
-                            self._ring_all()
+                due |= self._bell.wait(LOOK, () if doorbell is None else (doorbell.socket.fileno(),))
+                asked = doorbell is not None and doorbell.answer()
         close_database()
 
     def _schedule_once(self) -> None:

@@ -1,0 +1,130 @@
+"""The threads around the steps: what failed is tried again, and no haste of one holds up another."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator import daemon
+from orchestrator.daemon import Schedule, ring_schedule
+from orchestrator.scheduler.schedule import Scheduled
+from orchestrator.settings import Settings, load_settings
+from orchestrator.store.database import StoreBusy
+from tests.house import wait_for
+
+from .make import queued
+
+Starting = Callable[[], Schedule]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, store: Path) -> Settings:
+    """Give settings without engines, whose database is open."""
+    (tmp_path / "spool").mkdir()
+    file = tmp_path / "orchestrator.toml"
+    file.write_text('[spools.default]\npath = "spool"\n')
+    return load_settings(file)
+
+
+@pytest.fixture
+def starting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Starting]:
+    """Give a way to start the threads of `schedule`, which look for changes fifty times a second."""
+    monkeypatch.setattr(daemon, "LOOK", 0.02)
+    started: list[Schedule] = []
+
+    def start() -> Schedule:
+        started.append(Schedule(settings))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+        for thread in each.threads():
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give what the step schedule did, one word each time; where the last word is `to fail`, it fails once."""
+    done: list[str] = []
+
+    def step(engines: object) -> Scheduled:
+        if done and done[-1] == "to fail":
+            done[-1] = "failed"
+            raise StoreBusy("database is locked")
+        done.append("done")
+        return Scheduled()
+
+    monkeypatch.setattr(daemon, "schedule", step)
+    return done
+
+
+def is_idle(steps: list[str]) -> bool:
+    """Tell whether nothing was done in the time of several looks."""
+    before = len(steps)
+    time.sleep(0.1)
+    return bool(before) and len(steps) == before
+
+
+def test_a_step_that_failed_is_done_again_though_nothing_rings(starting: Starting, steps: list[str]) -> None:
+    scheduling = starting()
+    wait_for(lambda: is_idle(steps))
+    steps[:] = ["to fail"]
+    scheduling.ring()
+
+    wait_for(lambda: steps[:2] == ["failed", "done"], 2)
+
+
+def test_changes_of_others_are_seen_while_the_bell_never_rests(
+    starting: Starting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[str] = []
+
+    def release_all(_: object) -> bool:
+        released.append("looked")
+        return True
+
+    monkeypatch.setattr("orchestrator.daemon.Release.release_all", release_all)
+    scheduling = starting()
+    wait_for(lambda: is_idle(released))
+    resting = threading.Event()
+
+    def ring() -> None:
+        while not resting.wait(0.002):
+            scheduling.ring()
+
+    ringing = threading.Thread(target=ring)
+    ringing.start()
+    try:
+        before = len(released)
+        queued()  # by this thread's connection: somebody else's, for the schedule thread
+        wait_for(lambda: len(released) > before, 2)
+    finally:
+        resting.set()
+        ringing.join()
+
+
+def test_without_a_doorbell_all_goes_on_until_there_can_be_one(
+    settings: Settings, starting: Starting, steps: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    doorbells = settings.run_dir / "doorbells"
+    doorbells.touch()
+    starting()
+    wait_for(lambda: len(steps) > 0)
+    fds = len(os.listdir("/proc/self/fd"))
+    wait_for(lambda: is_idle(steps))
+    assert len(os.listdir("/proc/self/fd")) <= fds
+    assert len([line for line in caplog.messages if "doorbell" in line]) == 1
+    queued()
+    wait_for(lambda: len(steps) > 1, 2)
+    doorbells.unlink()
+
+    wait_for(lambda: (doorbells / f"schedule.{os.getpid()}").exists(), 2)
+    ring_schedule(settings)
