@@ -234,8 +234,9 @@ def run_daemon(settings: Settings, make_parts: Callable[[Settings], list[Part]])
             try:
                 settings = load_settings(settings.file)
                 new_parts = make_parts(settings)
-            except OrchestratorError as exc:
-                log.error("settings are not reread, the old ones stay: %s", exc)
+            except Exception as exc:  # noqa: BLE001 - whatever is wrong with a file, those who wait are served on
+                told = exc if isinstance(exc, OrchestratorError) else repr(exc)
+                log.error("settings are not reread, the old ones stay: %s", told)
                 continue
             break
         else:

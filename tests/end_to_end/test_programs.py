@@ -115,6 +115,24 @@ def test_sighup_rereads_the_settings_and_a_wrong_file_changes_nothing(house: Hou
     assert house.verdict("LATER") is None
 
 
+def test_sighup_with_settings_that_cannot_even_be_looked_at_changes_nothing(house: House) -> None:
+    program = house.start()
+    good = house.settings.read_text()
+    for bad in (
+        f'[spools.more]\npath = "{"a" * 300}"\n',
+        '[engines.more]\nkind = "delphix"\nurl = "https://h"\nusername = "u"\npassword = "env:P"\n'
+        f'verify = "{"a" * 300}"\n',
+        "deep = " + "[" * 5000,
+    ):
+        said = house.log.read_text().count("settings are not reread")
+        house.settings.write_text(f"{bad}\n{good}")
+        program.send_signal(signal.SIGHUP)
+        wait_for(lambda said=said: house.log.read_text().count("settings are not reread") > said)  # type: ignore[misc]
+    house.drop("STILL", "command=true")
+
+    assert house.verdict("STILL") is None
+
+
 def test_two_schedulers_on_one_database_start_each_job_once_and_never_too_many(masking_house: House) -> None:
     with Simulator(seconds=0.2, cpus=20) as engine:
         masking_house.add_engine("engine1", engine.url, cpus=3)
