@@ -303,12 +303,20 @@ def workers_once(settings: Settings) -> Iterator[dict[str, EngineWorker]]:
             worker.engine.close()
 
 
-def watch_once(settings: Settings) -> int:
-    """Take what lies in all spools; how many job files became rows."""
+def watch_once(settings: Settings) -> tuple[int, bool]:
+    """Take what lies in all spools: how many job files became rows, and whether every spool could be served."""
     ignore_lease_breaks()
+    taken, served = 0, True
     for spool in settings.spools.values():
-        show_served(settings, spool)
-    return sum(Intake(settings, spool, this_host()).take_all() for spool in settings.spools.values())
+        try:
+            try:
+                show_served(settings, spool)
+            finally:
+                taken += Intake(settings, spool, this_host()).take_all()
+        except Exception as exc:  # noqa: BLE001 - one spool that cannot be served keeps no other waiting
+            log.error("spool %s: %s: %s", spool.name, type(exc).__name__, exc)
+            served = False
+    return taken, served
 
 
 def schedule_once(settings: Settings) -> int:

@@ -171,6 +171,22 @@ def test_cron_alone_runs_a_job(masking_house: House) -> None:
         assert (masking_house.spool / ".heartbeat").exists()
 
 
+def test_one_bad_spool_does_not_keep_cron_from_serving_the_others(house: House, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / ".orchestrator").touch()
+    good = house.settings.read_text()
+    house.settings.write_text(f'[spools.aaa]\npath = "bad"\n{good}')
+    house.run("checkstatus", "--once")
+    house.drop("CRON", "command=true")
+    done = house.run("watch", "--once", status=1)
+
+    assert done.stdout == "1 taken\n"
+    [line] = done.stderr.splitlines()
+    assert "spool aaa: " in line
+    assert house.job("CRON")["status"] == "QUEUED"
+    assert (house.spool / ".heartbeat").exists()
+
+
 def test_a_database_that_a_stranger_locks_for_ten_seconds_loses_nothing(house: House) -> None:
     house.start()
     house.drop("BEFORE", "command=true")
