@@ -22,6 +22,7 @@ REJECTED = "rejected"
 HEARTBEAT = ".heartbeat"
 
 _NEVER_FOLLOW = os.O_CLOEXEC | os.O_NOFOLLOW
+WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NEVER_FOLLOW
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | _NEVER_FOLLOW
 
 
@@ -76,8 +77,11 @@ class SpoolDirectory:
 
     @contextmanager
     def rejected(self) -> Iterator[int]:
-        """The folder of refused job files, open."""
-        folder = self._open_folder(REJECTED, 0o755)
+        """The folder of refused job files, open; it may be a caller's. Raises OSError, also where it is a link."""
+        try:
+            folder = self._open_folder(REJECTED, 0o755)
+        except NotADirectoryError as exc:
+            raise OSError(f"{self.path}/{REJECTED}: is no directory of its own: remove it") from exc
         try:
             yield folder
         finally:

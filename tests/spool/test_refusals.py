@@ -15,6 +15,8 @@ from orchestrator.spool.claim import Claim, claim
 from orchestrator.spool.directory import SpoolDirectory
 from tests.spool.place import Place, bash, output_of, until
 
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
 BAD_FILES: dict[str, tuple[bytes, str]] = {
     "an unknown key": (b"job=A\n\n# x\ncolour=red\n", "line 4: unknown key 'colour'"),
     "no equals sign": (b"just words\n", "line 1: not key=value: 'just words'"),
@@ -303,3 +305,59 @@ def test_a_claim_that_cannot_be_removed_keeps_no_other_waiting(
     place.take()
     assert place.private() == []
     assert len(place.rows("BAD")) == 1
+
+
+def test_a_reason_is_not_written_through_a_link_that_a_caller_laid(place: Place, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n")
+    folder = place.path / "rejected"
+    folder.mkdir()
+    for name in (".reason", "CRM.reason", "reason"):
+        (folder / name).symlink_to(victim)
+    place.drop("CRM", "colour=red\n")
+    place.take()
+
+    assert victim.read_text() == "precious\n"
+    assert not (folder / "CRM.reason").is_symlink()
+    assert_refused(place, "CRM", "unknown key 'colour'")
+
+
+def test_a_directory_in_the_reasons_place_is_moved_aside(place: Place) -> None:
+    (place.path / "rejected" / "CRM.reason").mkdir(parents=True)
+    place.drop("CRM", "colour=red\n")
+    place.take()
+
+    assert_refused(place, "CRM", "unknown key 'colour'")
+    assert len(list((place.path / "rejected").glob("CRM~*.reason"))) == 1
+
+
+@pytest.mark.parametrize("file", ["CRM.job", "bad name.job"])
+def test_a_rejected_that_is_a_link_is_not_followed_and_keeps_nobody_waiting(
+    place: Place, tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (place.path / "rejected").symlink_to(tmp_path / "elsewhere")
+    (place.path / file).write_text("colour=red\n")
+    place.drop("GOOD")
+    place.take()
+    place.release.release_all()
+
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert place.light(file.removesuffix(".job")).read_text().startswith("REJECTED ")
+    assert place.statuses()["GOOD"] == "QUEUED"
+    assert "rejected: is no directory of its own: remove it" in caplog.text
+    (place.path / "rejected").unlink()
+    place.take()
+    assert place.private() == []
+    assert place.listing() == sorted([file.replace(".job", ".trafficlight"), "GOOD.trafficlight"])
+    assert len(list((place.path / "rejected").iterdir())) == 2
+
+
+@as_root
+def test_a_rejected_of_somebody_else_is_put_up_with(place: Place) -> None:
+    (place.path / "rejected").mkdir()
+    os.chown(place.path / "rejected", 12345, 12345)
+    place.drop("CRM", "colour=red\n")
+    place.take()
+
+    assert_refused(place, "CRM", "unknown key 'colour'")
