@@ -91,6 +91,12 @@ def claims_left_over(spool: SpoolDirectory, *, shared: bool) -> list[Claim]:
     return found
 
 
+def claimed_names(spool: SpoolDirectory) -> set[str]:
+    """Give the names of the job files that are claimed, and perhaps no row yet."""
+    found = (file.rpartition(".") for file in os.listdir(spool.private))
+    return {name for name, _, token in found if len(token) == TOKEN}
+
+
 def is_asked_again(spool: SpoolDirectory, job: Job) -> bool:
     """Tell whether a later job file of the same name lies there that is no row yet, or no more than claimed."""
     for file in os.listdir(spool.private):

@@ -15,7 +15,7 @@ from orchestrator.errors import JobRefused
 from orchestrator.job import CANCEL_SUFFIX, JOB_SUFFIX, LIGHT_SUFFIX, JobRequest, is_name, parse_job_file
 from orchestrator.process import identify_caller
 from orchestrator.settings import Settings, SpoolSettings
-from orchestrator.spool.claim import Claim, StillWritten, claim, claims_left_over, forget, give_back
+from orchestrator.spool.claim import Claim, StillWritten, claim, claimed_names, claims_left_over, forget, give_back
 from orchestrator.spool.directory import REJECTED, SpoolDirectory
 from orchestrator.spool.filesystem import is_shared
 from orchestrator.spool.light import refusal, write_light
@@ -72,13 +72,20 @@ class Intake:
         for start in range(0, len(jobs), BATCH):
             with spool.locked():
                 taken += self._record(spool, self._claims(spool, jobs[start : start + BATCH], certain=certain))
-        for file in files:
-            if file.endswith(CANCEL_SUFFIX):
-                try:
-                    self._cancel(spool, file.removesuffix(CANCEL_SUFFIX))
-                except OSError as exc:  # one that cannot be removed must not keep the others waiting
-                    log.error("%s in spool %s: %s: remove it", printable_name(file), self._spool.name, exc.strerror)
+        cancels = [file.removesuffix(CANCEL_SUFFIX) for file in files if file.endswith(CANCEL_SUFFIX)]
+        for start in range(0, len(cancels), BATCH):
+            with spool.locked():  # else a job that another intake is taking would not be seen
+                self._cancel_all(spool, cancels[start : start + BATCH])
         return taken
+
+    def _cancel_all(self, spool: SpoolDirectory, names: Iterable[str]) -> None:
+        claimed = claimed_names(spool)
+        for name in names:
+            try:
+                self._cancel(spool, name, claimed)
+            except OSError as exc:  # one that cannot be removed must not keep the others waiting
+                file = printable_name(name + CANCEL_SUFFIX)
+                log.error("%s in spool %s: %s: remove it", file, self._spool.name, exc.strerror)
 
     def _claims(self, spool: SpoolDirectory, names: Iterable[str], *, certain: bool) -> list[Claim]:
         claims = []
@@ -192,7 +199,7 @@ class Intake:
         keep_rejected(spool, spool.fd, file, name, reason)
         log.warning("%s.job in spool %s was refused: %s", printable_name(name), self._spool.name, reason)
 
-    def _cancel(self, spool: SpoolDirectory, name: str) -> None:
+    def _cancel(self, spool: SpoolDirectory, name: str, claimed: Collection[str]) -> None:
         file = name + CANCEL_SUFFIX
         try:
             asked = os.stat(file, dir_fd=spool.fd, follow_symlinks=False)
@@ -201,8 +208,8 @@ class Intake:
         try:
             job = active_job(self._host, self._spool.name, name) if is_name(name) else None
             if job is None:
-                if _exists(spool, name + JOB_SUFFIX):
-                    return  # its job file is not taken yet: the next look finds both
+                if name in claimed or _exists(spool, name + JOB_SUFFIX):
+                    return  # its job file is not a row yet: the next look finds both
                 log.warning("%s.cancel in spool %s: no such job waits or runs", printable_name(name), self._spool.name)
             elif asked.st_uid not in (job.owner, 0, os.geteuid()):
                 log.warning(
