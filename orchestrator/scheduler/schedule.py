@@ -56,11 +56,11 @@ def schedule(engines: Mapping[str, KnownEngine]) -> Scheduled:
     views = []
     for name, engine in engines.items():
         capacity = rows.get(name, Capacity())
-        state = EngineState.DRAINING if name in draining else engine.state
         views.append(
             EngineView(
                 name=name,
-                state=state,
+                state=engine.state,
+                draining=name in draining,
                 cpus=capacity.cpus,
                 jobs=capacity.jobs,
                 free=tuple(capacity.free),

@@ -53,6 +53,14 @@ def test_a_draining_engine_gets_nothing_until_it_is_resumed() -> None:
     assert schedule({"engine1": known()}).engines == {"engine1"}
 
 
+def test_a_job_that_nobody_knows_does_not_wait_for_the_end_of_a_drain() -> None:
+    seed_cpus("engine1", 1)
+    set_draining("engine2", draining=True)
+    job = queued()
+    assert schedule({"engine1": known(Knows.NO), "engine2": known(Knows.NO)}).failed
+    assert again(job).status == "FAILED"
+
+
 def test_a_job_that_nobody_knows_fails_with_the_reason() -> None:
     seed_cpus("engine1", 1)
     job = queued()
