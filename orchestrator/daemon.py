@@ -19,10 +19,11 @@ from contextlib import contextmanager
 
 from orchestrator.checkstatus.worker import EngineWorker
 from orchestrator.doorbell import Bell, Doorbell, ring
-from orchestrator.engines.base import make_engine
+from orchestrator.engines.base import Engine, make_engine
 from orchestrator.errors import OrchestratorError, SettingsError, StoreError
 from orchestrator.process import identify
-from orchestrator.scheduler.schedule import cancel_for_gone_callers, schedule
+from orchestrator.scheduler.gone import GoneEngine, gone_engines
+from orchestrator.scheduler.schedule import cancel_for_gone_callers, schedule, tidy
 from orchestrator.settings import Settings, load_settings
 from orchestrator.spool.claim import ignore_lease_breaks
 from orchestrator.spool.intake import Intake
@@ -52,6 +53,14 @@ def ring_schedule(settings: Settings) -> None:
     ring(settings.run_dir, DOORBELL)
 
 
+def make_worker(engine: Engine, changed: Callable[[], None]) -> EngineWorker:
+    """Make what starts and checks the jobs of one engine in this process."""
+    me = identify(os.getpid())
+    if me is None:
+        raise SettingsError("this process is not in /proc: is /proc mounted?")
+    return EngineWorker(engine, this_host(), me, changed)
+
+
 class Schedule:
     """The steps schedule, start, check and release, each in its own threads."""
 
@@ -59,16 +68,14 @@ class Schedule:
         """Make the engines. Raises SettingsError."""
         self._settings = settings
         self._host = this_host()
-        me = identify(os.getpid())
-        if me is None:
-            raise AssertionError("this process is not in /proc")
         self._bell = Bell()
         self._release_bell = Bell()
         self._stopping = False
         self._workers = {
-            name: EngineWorker(make_engine(engine, settings), self._host, me, self._changed)
-            for name, engine in settings.engines.items()
+            name: make_worker(make_engine(engine, settings), self._changed) for name, engine in settings.engines.items()
         }
+        self._gone: dict[str, EngineWorker] = {}  # of engines that the settings no longer have; without a thread
+        self._told_of_cpus: set[tuple[str, str, str]] = set()
         self._threads = [
             threading.Thread(target=self._schedule_loop, name="schedule", daemon=True),
             threading.Thread(target=self._release_loop, name="release", daemon=True),
@@ -104,7 +111,7 @@ class Schedule:
 
     def _schedule_loop(self) -> None:
         seen, due, asked, seeded = -1, True, False, False
-        next_look = next_callers = next_beat = 0.0  # on the monotonic clock
+        next_look = next_callers = next_tidy = next_beat = 0.0  # on the monotonic clock
         complaint = doorbell_complaint = ""
         doorbell: Doorbell | None = None
         with contextlib.ExitStack() as held:
@@ -130,6 +137,10 @@ class Schedule:
                         next_callers = now + LOOK
                         if cancel_for_gone_callers(self._host):
                             self._ring_all()
+                    if now >= next_tidy:
+                        next_tidy = now + BEAT
+                        due |= tidy(self._told_of_cpus)
+                        self._serve_gone()
                     if due:
                         self._schedule_once()
                         due = False  # not before: what failed is due again
@@ -149,6 +160,16 @@ class Schedule:
             self._workers[name].ring()
         if scheduled.failed:
             self._release_bell.ring()
+
+    def _serve_gone(self) -> None:
+        """Have jobs that wait on engines that the settings no longer have go back, and their callers told of an end."""
+        gone = gone_engines(self._settings)
+        self._gone = {name: worker for name, worker in self._gone.items() if name in gone}
+        for name, jobs in gone.items():
+            if name not in self._gone:
+                log.warning("engine %s is not in the settings, and %d jobs are on it: put it back", name, jobs)
+                self._gone[name] = make_worker(GoneEngine(name, self._settings), self._changed)
+            self._gone[name].tick()
 
     def _ring_all(self) -> None:
         self._release_bell.ring()
@@ -289,13 +310,9 @@ def beat(settings: Settings) -> None:
 @contextmanager
 def workers_once(settings: Settings) -> Iterator[dict[str, EngineWorker]]:
     """Give workers that have no thread of their own, for a step that runs once."""
-    me = identify(os.getpid())
-    if me is None:
-        raise SettingsError("this process is not in /proc: is /proc mounted?")
-    workers = {
-        name: EngineWorker(make_engine(engine, settings), this_host(), me, lambda: None)
-        for name, engine in settings.engines.items()
-    }
+    engines = [make_engine(engine, settings) for engine in settings.engines.values()]
+    engines += [GoneEngine(name, settings) for name in gone_engines(settings)]
+    workers = {engine.name: make_worker(engine, lambda: None) for engine in engines}
     try:
         yield workers
     finally:
@@ -326,7 +343,9 @@ def schedule_once(settings: Settings) -> int:
     with workers_once(settings) as workers:
         _tick_all(workers)
         cancel_for_gone_callers(this_host())
-        return len(schedule({name: worker.known() for name, worker in workers.items()}).engines)
+        tidy(set())
+        known = {name: worker.known() for name, worker in workers.items() if name in settings.engines}
+        return len(schedule(known).engines)
 
 
 def checkstatus_once(settings: Settings) -> bool:

@@ -11,7 +11,7 @@ from orchestrator.job import Job
 from orchestrator.process import ProcessIdentity
 from orchestrator.scheduler.choose import EngineView, choose
 from orchestrator.state import EngineState, JobStatus
-from orchestrator.store.engines import draining_engines
+from orchestrator.store.engines import draining_engines, free_deserted, stray_cpus
 from orchestrator.store.placing import (
     Capacity,
     capacities,
@@ -77,6 +77,21 @@ def schedule(engines: Mapping[str, KnownEngine]) -> Scheduled:
     for name in choice.ask:
         engines[name].ask()
     return Scheduled(engines=frozenset(engine for _, (engine, _) in choice.placings), failed=bool(choice.unknown))
+
+
+def tidy(told: set[tuple[str, str, str]]) -> bool:
+    """Put right what was done to QUEUE and ENGINES by hand; whether a CPU is FREE again.
+
+    What only an operator can put right is logged once: `told` holds what was, and is added to.
+    """
+    deserted = free_deserted()
+    for engine, cpu, job_id in deserted:
+        log.warning("%s %s: FREE again: job %s, which held it, has no row in QUEUE", engine, cpu, job_id)
+    for stray in stray_cpus():
+        if stray not in told:
+            told.add(stray)
+            log.warning("%s %s: status %r is none that a CPU can have: it is never used", *stray)
+    return bool(deserted)
 
 
 def cancel_for_gone_callers(host: str) -> Iterable[Job]:

@@ -11,13 +11,18 @@ from pathlib import Path
 import pytest
 
 from orchestrator import daemon
+from orchestrator.checkstatus import check
 from orchestrator.daemon import Schedule, ring_schedule
 from orchestrator.scheduler.schedule import Scheduled
 from orchestrator.settings import Settings, load_settings
+from orchestrator.state import JobStatus
 from orchestrator.store.database import StoreBusy
+from orchestrator.store.engines import seed_cpus
+from orchestrator.store.running import intend_start, started
+from orchestrator.store.taking import ask_end
 from tests.house import wait_for
 
-from .make import queued
+from .make import again, placed, queued
 
 Starting = Callable[[], Schedule]
 
@@ -128,3 +133,24 @@ def test_without_a_doorbell_all_goes_on_until_there_can_be_one(
 
     wait_for(lambda: (doorbells / f"schedule.{os.getpid()}").exists(), 2)
     ring_schedule(settings)
+
+
+def test_a_job_on_an_engine_that_the_settings_no_longer_have_is_not_forgotten(
+    starting: Starting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(daemon, "BEAT", 0.02)
+    monkeypatch.setattr(check, "SILENT_ENGINE", 0.0)
+    seed_cpus("engine1", 3)
+    running, late, waiting = (placed(name, cpu=f"CPU{number}") for number, name in enumerate("ABC", 1))
+    for job in (running, late):
+        intend_start(job, "host/me", None)
+        started(again(job), f"E{job.id}")
+    starting()
+
+    wait_for(lambda: again(waiting).status == "QUEUED", 2)
+    assert again(waiting).reason == "engine engine1 is down: the settings no longer have it"
+    ask_end(late.id, JobStatus.CANCELLED, "cancelled by an operator")
+    wait_for(lambda: again(late).status == "CANCELLED", 2)
+    assert "may still run: the settings no longer have it" in (again(late).reason or "")
+    assert again(running).status == "RUNNING"
+    assert caplog.messages.count("engine engine1 is not in the settings, and 3 jobs are on it: put it back") == 1
