@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from orchestrator.checkstatus.worker import EngineWorker
@@ -53,12 +53,25 @@ def ring_schedule(settings: Settings) -> None:
     ring(settings.run_dir, DOORBELL)
 
 
-def make_worker(engine: Engine, changed: Callable[[], None]) -> EngineWorker:
+class Worker(EngineWorker):
+    """One engine's thread. It begins when the one that it replaces has ended: an engine has one at a time (P4)."""
+
+    before: threading.Thread | None = None
+
+    def run(self) -> None:
+        """Start and check, until `stop`."""
+        if self.before is not None:
+            self.before.join()
+            self.before = None  # nor is it kept in memory
+        super().run()
+
+
+def make_worker(engine: Engine, changed: Callable[[], None]) -> Worker:
     """Make what starts and checks the jobs of one engine in this process."""
     me = identify(os.getpid())
     if me is None:
         raise SettingsError("this process is not in /proc: is /proc mounted?")
-    return EngineWorker(engine, this_host(), me, changed)
+    return Worker(engine, this_host(), me, changed)
 
 
 class Schedule:
@@ -74,13 +87,22 @@ class Schedule:
         self._workers = {
             name: make_worker(make_engine(engine, settings), self._changed) for name, engine in settings.engines.items()
         }
-        self._gone: dict[str, EngineWorker] = {}  # of engines that the settings no longer have; without a thread
+        self._before: dict[str, Worker] = {}  # of the parts that this one replaced: a call may be under way
+        self._gone: dict[str, Worker] = {}  # of engines that the settings no longer have; without a thread
         self._told_of_cpus: set[tuple[str, str, str]] = set()
         self._threads = [
             threading.Thread(target=self._schedule_loop, name="schedule", daemon=True),
             threading.Thread(target=self._release_loop, name="release", daemon=True),
             *self._workers.values(),
         ]
+
+    def replace(self, before: Sequence[Part]) -> None:
+        """Take the place of parts that were stopped, before the start."""
+        for part in before:
+            if isinstance(part, Schedule):
+                self._before |= part._before | part._workers
+        for name, worker in self._workers.items():
+            worker.before = self._before.get(name)
 
     def start(self) -> None:
         """Start all threads."""
@@ -164,8 +186,11 @@ class Schedule:
     def _serve_gone(self) -> None:
         """Have jobs that wait on engines that the settings no longer have go back, and their callers told of an end."""
         gone = gone_engines(self._settings)
+        self._before = {name: worker for name, worker in self._before.items() if worker.is_alive()}
         self._gone = {name: worker for name, worker in self._gone.items() if name in gone}
         for name, jobs in gone.items():
+            if name in self._before:
+                continue  # it may be starting one of them
             if name not in self._gone:
                 log.warning("engine %s is not in the settings, and %d jobs are on it: put it back", name, jobs)
                 self._gone[name] = make_worker(GoneEngine(name, self._settings), self._changed)
@@ -204,6 +229,9 @@ class Watch:
 
     def __init__(self, settings: Settings, taken: Callable[[], None]) -> None:
         self._watches = [SpoolWatch(settings, spool, this_host(), taken) for spool in settings.spools.values()]
+
+    def replace(self, before: Sequence[Part]) -> None:
+        """Take the place of parts that were stopped: nothing of theirs is left."""
 
     def start(self) -> None:
         """Start all threads."""
@@ -261,23 +289,27 @@ def run_daemon(settings: Settings, make_parts: Callable[[Settings], list[Part]])
                 continue
             break
         else:
-            _stop(parts, STOP_PATIENCE)
+            stop(parts, STOP_PATIENCE)
             log.info("stopped")
             logging.shutdown()
             os._exit(0)  # also past a thread that waits for an engine
-        _stop(parts, None)
+        stop(parts, None)
+        for part in new_parts:
+            part.replace(parts)
         parts = new_parts
         log.info("settings reread")
 
 
-def _stop(parts: list[Part], patience: float | None) -> None:
+def stop(parts: Sequence[Part], patience: float | None) -> None:
+    """Stop all threads, and wait for them: for so many seconds, or for all but those that wait for an engine."""
     for part in parts:
         part.stop()
     deadline = None if patience is None else time.monotonic() + patience
     for part in parts:
         for thread in part.threads():
-            if thread.ident is not None:
-                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if thread.ident is None or (deadline is None and isinstance(thread, Worker)):
+                continue
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 def open_patiently(settings: Settings) -> None:
@@ -308,7 +340,7 @@ def beat(settings: Settings) -> None:
 
 
 @contextmanager
-def workers_once(settings: Settings) -> Iterator[dict[str, EngineWorker]]:
+def workers_once(settings: Settings) -> Iterator[dict[str, Worker]]:
     """Give workers that have no thread of their own, for a step that runs once."""
     engines = [make_engine(engine, settings) for engine in settings.engines.values()]
     engines += [GoneEngine(name, settings) for name in gone_engines(settings)]
@@ -356,10 +388,10 @@ def checkstatus_once(settings: Settings) -> bool:
     return Release(settings, this_host()).release_all()
 
 
-def _tick_all(workers: dict[str, EngineWorker]) -> None:
+def _tick_all(workers: dict[str, Worker]) -> None:
     """One tick of each engine, side by side: one that hangs delays no other."""
 
-    def tick(worker: EngineWorker) -> None:
+    def tick(worker: Worker) -> None:
         with contextlib.suppress(StoreBusy):
             worker.tick()
         close_database()

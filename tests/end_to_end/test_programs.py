@@ -133,6 +133,20 @@ def test_sighup_with_settings_that_cannot_even_be_looked_at_changes_nothing(hous
     assert house.verdict("STILL") is None
 
 
+def test_sighup_does_not_wait_for_an_engine_that_hangs(house: House) -> None:
+    with Simulator(seconds=0.1) as engine:
+        house.add_engine("engine1", engine.url)
+        engine.fault(hang=1)
+        program = house.start()
+        time.sleep(0.3)  # its first request is under way
+        program.send_signal(signal.SIGHUP)
+        wait_for(lambda: "settings reread" in house.log.read_text(), 5)
+        house.drop("LOCAL", "command=true")
+
+        assert house.verdict("LOCAL", 5) is None
+        assert program.poll() is None
+
+
 def test_two_schedulers_on_one_database_start_each_job_once_and_never_too_many(masking_house: House) -> None:
     with Simulator(seconds=0.2, cpus=20) as engine:
         masking_house.add_engine("engine1", engine.url, cpus=3)

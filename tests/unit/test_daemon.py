@@ -12,19 +12,20 @@ import pytest
 
 from orchestrator import daemon
 from orchestrator.checkstatus import check
-from orchestrator.daemon import Schedule, ring_schedule
+from orchestrator.daemon import Schedule, ring_schedule, stop
 from orchestrator.scheduler.schedule import Scheduled
-from orchestrator.settings import Settings, load_settings
+from orchestrator.settings import EngineSettings, Settings, load_settings
 from orchestrator.state import JobStatus
 from orchestrator.store.database import StoreBusy
 from orchestrator.store.engines import seed_cpus
 from orchestrator.store.running import intend_start, started
 from orchestrator.store.taking import ask_end
+from tests.engines.fake import FakeEngine
 from tests.house import wait_for
 
 from .make import again, placed, queued
 
-Starting = Callable[[], Schedule]
+Starting = Callable[..., Schedule]
 
 
 @pytest.fixture
@@ -42,8 +43,10 @@ def starting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
     monkeypatch.setattr(daemon, "LOOK", 0.02)
     started: list[Schedule] = []
 
-    def start() -> Schedule:
-        started.append(Schedule(settings))
+    def start(anew: Settings = settings, before: Schedule | None = None) -> Schedule:
+        started.append(Schedule(anew))
+        if before is not None:
+            started[-1].replace([before])
         started[-1].start()
         return started[-1]
 
@@ -154,3 +157,68 @@ def test_a_job_on_an_engine_that_the_settings_no_longer_have_is_not_forgotten(
     assert "may still run: the settings no longer have it" in (again(late).reason or "")
     assert again(running).status == "RUNNING"
     assert caplog.messages.count("engine engine1 is not in the settings, and 3 jobs are on it: put it back") == 1
+
+
+class SlowEngine(FakeEngine):
+    """Takes its time over a call: until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.let_go = threading.Event()
+
+    def describe(self) -> str:
+        self.asked.set()
+        assert self.let_go.wait(10)
+        return "a slow one"
+
+
+@pytest.fixture
+def slow_engines(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[SlowEngine]:
+    """Put a slow engine1 into the settings; one more is made by each start."""
+    made: list[SlowEngine] = []
+
+    def make(*_: object) -> SlowEngine:
+        made.append(SlowEngine())
+        return made[-1]
+
+    monkeypatch.setattr(daemon, "make_engine", make)
+    engine = EngineSettings(name="engine1", kind="slow", cpus=1, options={}, where="")
+    object.__setattr__(settings, "engines", {"engine1": engine})
+    return made
+
+
+def test_new_settings_wait_for_no_call_of_an_engine_and_ask_it_nothing_before_that_is_over(
+    starting: Starting, slow_engines: list[SlowEngine], steps: list[str]
+) -> None:
+    running = starting()
+    assert slow_engines[0].asked.wait(5)
+    for number in (1, 2):
+        stop([running], None)
+        done = len(steps)
+        running = starting(before=running)
+        wait_for(lambda done=done: len(steps) > done, 2)  # type: ignore[misc]
+        assert not slow_engines[number].asked.wait(0.05)
+    slow_engines[0].let_go.set()
+
+    assert slow_engines[2].asked.wait(5)
+    assert not slow_engines[1].asked.is_set()  # it was replaced before its turn came
+    slow_engines[2].let_go.set()
+
+
+def test_jobs_of_an_engine_that_was_taken_out_are_left_alone_while_a_call_of_it_is_under_way(
+    settings: Settings, starting: Starting, slow_engines: list[SlowEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "BEAT", 0.02)
+    seed_cpus("engine1", 1)
+    job = placed()
+    running = starting()
+    assert slow_engines[0].asked.wait(5)
+    stop([running], None)
+    starting(load_settings(settings.file), running)
+    time.sleep(0.2)
+    assert again(job).status == "SCHEDULED"
+    slow_engines[0].let_go.set()
+
+    wait_for(lambda: again(job).status == "RUNNING", 2)
+    assert slow_engines[0].started == [job.id]
