@@ -14,15 +14,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from orchestrator.checkstatus.worker import EngineWorker
 from orchestrator.doorbell import Bell, Doorbell, ring
-from orchestrator.engines.base import make_engine
+from orchestrator.engines.base import Engine, make_engine
 from orchestrator.errors import OrchestratorError, SettingsError, StoreError
 from orchestrator.process import identify
-from orchestrator.scheduler.schedule import cancel_for_gone_callers, schedule
+from orchestrator.scheduler.gone import GoneEngine, gone_engines
+from orchestrator.scheduler.schedule import cancel_for_gone_callers, schedule, tidy
 from orchestrator.settings import Settings, load_settings
 from orchestrator.spool.claim import ignore_lease_breaks
 from orchestrator.spool.intake import Intake
@@ -52,6 +53,27 @@ def ring_schedule(settings: Settings) -> None:
     ring(settings.run_dir, DOORBELL)
 
 
+class Worker(EngineWorker):
+    """One engine's thread. It begins when the one that it replaces has ended: an engine has one at a time (P4)."""
+
+    before: threading.Thread | None = None
+
+    def run(self) -> None:
+        """Start and check, until `stop`."""
+        if self.before is not None:
+            self.before.join()
+            self.before = None  # nor is it kept in memory
+        super().run()
+
+
+def make_worker(engine: Engine, changed: Callable[[], None]) -> Worker:
+    """Make what starts and checks the jobs of one engine in this process."""
+    me = identify(os.getpid())
+    if me is None:
+        raise SettingsError("this process is not in /proc: is /proc mounted?")
+    return Worker(engine, this_host(), me, changed)
+
+
 class Schedule:
     """The steps schedule, start, check and release, each in its own threads."""
 
@@ -59,21 +81,28 @@ class Schedule:
         """Make the engines. Raises SettingsError."""
         self._settings = settings
         self._host = this_host()
-        me = identify(os.getpid())
-        if me is None:
-            raise AssertionError("this process is not in /proc")
         self._bell = Bell()
         self._release_bell = Bell()
         self._stopping = False
         self._workers = {
-            name: EngineWorker(make_engine(engine, settings), self._host, me, self._changed)
-            for name, engine in settings.engines.items()
+            name: make_worker(make_engine(engine, settings), self._changed) for name, engine in settings.engines.items()
         }
+        self._before: dict[str, Worker] = {}  # of the parts that this one replaced: a call may be under way
+        self._gone: dict[str, Worker] = {}  # of engines that the settings no longer have; without a thread
+        self._told_of_cpus: set[tuple[str, str, str]] = set()
         self._threads = [
             threading.Thread(target=self._schedule_loop, name="schedule", daemon=True),
             threading.Thread(target=self._release_loop, name="release", daemon=True),
             *self._workers.values(),
         ]
+
+    def replace(self, before: Sequence[Part]) -> None:
+        """Take the place of parts that were stopped, before the start."""
+        for part in before:
+            if isinstance(part, Schedule):
+                self._before |= part._before | part._workers
+        for name, worker in self._workers.items():
+            worker.before = self._before.get(name)
 
     def start(self) -> None:
         """Start all threads."""
@@ -103,36 +132,48 @@ class Schedule:
         self._release_bell.ring()
 
     def _schedule_loop(self) -> None:
-        seen, due, seeded = -1, True, False
-        next_beat = next_callers = 0.0  # on the monotonic clock
-        complaint = ""
-        with Doorbell(self._settings.run_dir, DOORBELL) as doorbell:
+        seen, due, asked, seeded = -1, True, False, False
+        next_look = next_callers = next_tidy = next_beat = 0.0  # on the monotonic clock
+        complaint = doorbell_complaint = ""
+        doorbell: Doorbell | None = None
+        with contextlib.ExitStack() as held:
             while not self._stopping:
+                if doorbell is None:
+                    try:
+                        doorbell = held.enter_context(Doorbell(self._settings.run_dir, DOORBELL))
+                    except OSError as exc:  # others are heard all the same, by what they write: see below
+                        doorbell_complaint = _complain("doorbell", exc, doorbell_complaint)
                 now = time.monotonic()
                 try:
                     if not seeded:
                         seed(self._settings)
                         seeded = True
+                    if asked or now >= next_look:
+                        # Somebody else may have written: the sqlite3 shell, another program, and nobody need ring.
+                        next_look = now + LOOK
+                        version = data_version()
+                        if version != seen:
+                            seen, due = version, True
+                            self._ring_all()
                     if now >= next_callers:
                         next_callers = now + LOOK
                         if cancel_for_gone_callers(self._host):
                             self._ring_all()
+                    if now >= next_tidy:
+                        next_tidy = now + BEAT
+                        due |= tidy(self._told_of_cpus)
+                        self._serve_gone()
                     if due:
                         self._schedule_once()
+                        due = False  # not before: what failed is due again
                     if now >= next_beat:  # only what works shows that it lives
                         next_beat = now + BEAT
                         beat(self._settings)
                     complaint = ""
                 except Exception as exc:  # noqa: BLE001 - nothing restarts a thread that dies
                     complaint = _complain("schedule", exc, complaint)
-                due = self._bell.wait(LOOK, (doorbell.socket.fileno(),))
-                if doorbell.answer() or not due:
-                    # Somebody else may have written: the sqlite3 shell, another program, and nobody need ring.
-                    with contextlib.suppress(StoreBusy):
-                        version = data_version()
-                        if version != seen:
-                            seen, due = version, True
-                            self._ring_all()
+                due |= self._bell.wait(LOOK, () if doorbell is None else (doorbell.socket.fileno(),))
+                asked = doorbell is not None and doorbell.answer()
         close_database()
 
     def _schedule_once(self) -> None:
@@ -141,6 +182,19 @@ class Schedule:
             self._workers[name].ring()
         if scheduled.failed:
             self._release_bell.ring()
+
+    def _serve_gone(self) -> None:
+        """Have jobs that wait on engines that the settings no longer have go back, and their callers told of an end."""
+        gone = gone_engines(self._settings)
+        self._before = {name: worker for name, worker in self._before.items() if worker.is_alive()}
+        self._gone = {name: worker for name, worker in self._gone.items() if name in gone}
+        for name, jobs in gone.items():
+            if name in self._before:
+                continue  # it may be starting one of them
+            if name not in self._gone:
+                log.warning("engine %s is not in the settings, and %d jobs are on it: put it back", name, jobs)
+                self._gone[name] = make_worker(GoneEngine(name, self._settings), self._changed)
+            self._gone[name].tick()
 
     def _ring_all(self) -> None:
         self._release_bell.ring()
@@ -175,6 +229,9 @@ class Watch:
 
     def __init__(self, settings: Settings, taken: Callable[[], None]) -> None:
         self._watches = [SpoolWatch(settings, spool, this_host(), taken) for spool in settings.spools.values()]
+
+    def replace(self, before: Sequence[Part]) -> None:
+        """Take the place of parts that were stopped: nothing of theirs is left."""
 
     def start(self) -> None:
         """Start all threads."""
@@ -226,28 +283,33 @@ def run_daemon(settings: Settings, make_parts: Callable[[Settings], list[Part]])
             try:
                 settings = load_settings(settings.file)
                 new_parts = make_parts(settings)
-            except OrchestratorError as exc:
-                log.error("settings are not reread, the old ones stay: %s", exc)
+            except Exception as exc:  # noqa: BLE001 - whatever is wrong with a file, those who wait are served on
+                told = exc if isinstance(exc, OrchestratorError) else repr(exc)
+                log.error("settings are not reread, the old ones stay: %s", told)
                 continue
             break
         else:
-            _stop(parts, STOP_PATIENCE)
+            stop(parts, STOP_PATIENCE)
             log.info("stopped")
             logging.shutdown()
             os._exit(0)  # also past a thread that waits for an engine
-        _stop(parts, None)
+        stop(parts, None)
+        for part in new_parts:
+            part.replace(parts)
         parts = new_parts
         log.info("settings reread")
 
 
-def _stop(parts: list[Part], patience: float | None) -> None:
+def stop(parts: Sequence[Part], patience: float | None) -> None:
+    """Stop all threads, and wait for them: for so many seconds, or for all but those that wait for an engine."""
     for part in parts:
         part.stop()
     deadline = None if patience is None else time.monotonic() + patience
     for part in parts:
         for thread in part.threads():
-            if thread.ident is not None:
-                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if thread.ident is None or (deadline is None and isinstance(thread, Worker)):
+                continue
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 def open_patiently(settings: Settings) -> None:
@@ -278,15 +340,11 @@ def beat(settings: Settings) -> None:
 
 
 @contextmanager
-def workers_once(settings: Settings) -> Iterator[dict[str, EngineWorker]]:
+def workers_once(settings: Settings) -> Iterator[dict[str, Worker]]:
     """Give workers that have no thread of their own, for a step that runs once."""
-    me = identify(os.getpid())
-    if me is None:
-        raise SettingsError("this process is not in /proc: is /proc mounted?")
-    workers = {
-        name: EngineWorker(make_engine(engine, settings), this_host(), me, lambda: None)
-        for name, engine in settings.engines.items()
-    }
+    engines = [make_engine(engine, settings) for engine in settings.engines.values()]
+    engines += [GoneEngine(name, settings) for name in gone_engines(settings)]
+    workers = {engine.name: make_worker(engine, lambda: None) for engine in engines}
     try:
         yield workers
     finally:
@@ -294,12 +352,20 @@ def workers_once(settings: Settings) -> Iterator[dict[str, EngineWorker]]:
             worker.engine.close()
 
 
-def watch_once(settings: Settings) -> int:
-    """Take what lies in all spools; how many job files became rows."""
+def watch_once(settings: Settings) -> tuple[int, bool]:
+    """Take what lies in all spools: how many job files became rows, and whether every spool could be served."""
     ignore_lease_breaks()
+    taken, served = 0, True
     for spool in settings.spools.values():
-        show_served(settings, spool)
-    return sum(Intake(settings, spool, this_host()).take_all() for spool in settings.spools.values())
+        try:
+            try:
+                show_served(settings, spool)
+            finally:
+                taken += Intake(settings, spool, this_host()).take_all()
+        except Exception as exc:  # noqa: BLE001 - one spool that cannot be served keeps no other waiting
+            log.error("spool %s: %s: %s", spool.name, type(exc).__name__, exc)
+            served = False
+    return taken, served
 
 
 def schedule_once(settings: Settings) -> int:
@@ -309,7 +375,9 @@ def schedule_once(settings: Settings) -> int:
     with workers_once(settings) as workers:
         _tick_all(workers)
         cancel_for_gone_callers(this_host())
-        return len(schedule({name: worker.known() for name, worker in workers.items()}).engines)
+        tidy(set())
+        known = {name: worker.known() for name, worker in workers.items() if name in settings.engines}
+        return len(schedule(known).engines)
 
 
 def checkstatus_once(settings: Settings) -> bool:
@@ -320,10 +388,10 @@ def checkstatus_once(settings: Settings) -> bool:
     return Release(settings, this_host()).release_all()
 
 
-def _tick_all(workers: dict[str, EngineWorker]) -> None:
+def _tick_all(workers: dict[str, Worker]) -> None:
     """One tick of each engine, side by side: one that hangs delays no other."""
 
-    def tick(worker: EngineWorker) -> None:
+    def tick(worker: Worker) -> None:
         with contextlib.suppress(StoreBusy):
             worker.tick()
         close_database()

@@ -50,14 +50,20 @@ class Doorbell:
     """
 
     def __init__(self, run_dir: Path, program: str) -> None:
+        """Hang it up. Raises OSError where that cannot be."""
         folder = run_dir / _FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
         self._folder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._name = f"{program}.{os.getpid()}"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._name, dir_fd=self._folder)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self.socket.bind(_address(self._folder, self._name))
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._name, dir_fd=self._folder)
+            self.socket.bind(_address(self._folder, self._name))
+        except OSError:
+            self.socket.close()
+            os.close(self._folder)
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -221,7 +221,7 @@ def _database(top: SettingsTable, base: Path) -> str:
     if not path.startswith("/") or len(path) < 2:
         top.fail("database", "must be sqlite:///PATH (three slashes: relative to this file; four: absolute)")
     file = base / path[1:]
-    if not file.parent.is_dir():
+    if not _looked_at(top, "database", file.parent, Path.is_dir):
         top.fail("database", f"the directory is missing: {file.parent}")
     return f"sqlite:///{file}"
 
@@ -229,16 +229,27 @@ def _database(top: SettingsTable, base: Path) -> str:
 def _directory(table: SettingsTable, key: str, base: Path, *, make: int | None, default: str | None = None) -> Path:
     text = table.take(key, str, default, needed=default is None) or ""
     path = base / text
-    if make is not None and not path.exists() and path.parent.is_dir():
+    there = _looked_at(table, key, path, Path.is_dir)
+    nothing = not there and not _looked_at(table, key, path, Path.exists)
+    if make is not None and nothing and _looked_at(table, key, path.parent, Path.is_dir):
         try:
             path.mkdir(mode=make)
         except FileExistsError:
             pass
-        except OSError as exc:
-            table.fail(key, f"cannot make {path}: {exc.strerror}")
-    if not path.is_dir():
+        except (OSError, ValueError) as exc:
+            table.fail(key, f"cannot make {path}: {exc.strerror if isinstance(exc, OSError) else exc}")
+        there = path.is_dir()
+    if not there:
         table.fail(key, f"the directory is missing: {path}")
     return path
+
+
+def _looked_at(table: SettingsTable, key: str, path: Path, look: Callable[[Path], bool]) -> bool:
+    """Look at a path; one that cannot be (too long, in a directory that is closed to us) is named."""
+    try:
+        return look(path)
+    except OSError as exc:
+        table.fail(key, f"{path}: {exc.strerror}")
 
 
 def _spool(name: str, table: SettingsTable, base: Path, engines: Mapping[str, EngineSettings]) -> SpoolSettings:

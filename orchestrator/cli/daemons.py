@@ -27,8 +27,11 @@ def watch(ctx: click.Context, once: bool) -> None:
         run_daemon(settings_of(ctx), watch_parts)
         return
     settings = open_store(ctx)
-    click.echo(f"{watch_once(settings)} taken")
+    taken, served = watch_once(settings)
+    click.echo(f"{taken} taken")
     ring_schedule(settings)
+    if not served:
+        ctx.exit(1)
 
 
 @click.command()

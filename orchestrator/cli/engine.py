@@ -10,7 +10,7 @@ from orchestrator.cli.output import json_option, print_json, print_table
 from orchestrator.cli.settings import open_store, settings_of
 from orchestrator.errors import EngineError, UsageError
 from orchestrator.settings import Settings
-from orchestrator.state import EngineState
+from orchestrator.state import CpuStatus, EngineState
 
 
 @click.group()
@@ -51,6 +51,10 @@ def engines_as_json(settings: Settings) -> list[dict[str, Any]]:
         state, reason = states.get(name, (EngineState.UNKNOWN, None))
         if known is None:
             state, reason = EngineState.UNKNOWN, f"ENGINES has it, {settings.file} does not: it gets nothing"
+        stray = [f"{cpu['cpu']} has status {cpu['status']!r}" for cpu in cpus.get(name, []) if _is_stray(cpu["status"])]
+        if stray:
+            told = f"{', '.join(stray)}, which is never used: make it FREE"
+            reason = f"{reason}; {told}" if reason else told
         found.append(
             {
                 "engine": name,
@@ -61,6 +65,10 @@ def engines_as_json(settings: Settings) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _is_stray(status: str | None) -> bool:
+    return status not in list(CpuStatus)
 
 
 @engine.command()

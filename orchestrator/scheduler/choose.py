@@ -15,7 +15,8 @@ class EngineView:
     """What the choice needs to know of one engine."""
 
     name: str
-    state: EngineState
+    state: EngineState  # what its worker found
+    draining: bool = False  # it gets nothing, but says what it has
     cpus: int  # rows of ENGINES
     jobs: int  # jobs that hold one
     free: tuple[str, ...]  # names of the FREE rows
@@ -36,8 +37,8 @@ def choose(jobs: Iterable[Job], engines: Sequence[EngineView]) -> Choice:
     """Choose a CPU for as many jobs as there is room for.
 
     `jobs` come in the order in which they are served: highest priority first, then oldest. A job that cannot be
-    placed now holds up none behind it. Among the engines that are UP and have the job: those where it has not
-    failed yet; then those that do not queue by themselves; then the least loaded.
+    placed now holds up none behind it. Among the engines that are UP, not drained, and have the job: those where it
+    has not failed yet; then those that do not queue by themselves; then the least loaded.
     """
     choice = Choice()
     rooms = {engine.name: _Room(engine) for engine in engines}
@@ -46,7 +47,7 @@ def choose(jobs: Iterable[Job], engines: Sequence[EngineView]) -> Choice:
             break
         allowed = [engine for engine in engines if not job.allowed_engines or engine.name in job.allowed_engines]
         answers = {engine.name: engine.lookup(job) for engine in allowed if engine.state is EngineState.UP}
-        having = [name for name, answer in answers.items() if answer.knows is Knows.YES]
+        having = [name for name, answer in answers.items() if answer.knows is Knows.YES and rooms[name].may_open]
         choice.ask |= {name for name, answer in answers.items() if answer.knows is Knows.ASK}
         # Elsewhere than where it failed, even if that means to wait: but only where there is an elsewhere.
         fresh = [name for name in having if name not in job.tried_engines] or having
@@ -66,9 +67,9 @@ class _Room:
     def __init__(self, engine: EngineView) -> None:
         self.engine = engine
         self.taken = 0
+        self.may_open = engine.state is EngineState.UP and not engine.draining and engine.cpus > 0
         # Rows may be FREE while jobs still run on it: somebody deleted the rows under them (P5).
-        up = engine.state is EngineState.UP
-        self.capacity = min(len(engine.free), max(0, engine.cpus - engine.jobs)) if up else 0
+        self.capacity = min(len(engine.free), max(0, engine.cpus - engine.jobs)) if self.may_open else 0
 
     @property
     def left(self) -> int:

@@ -11,7 +11,7 @@ from orchestrator.job import Job
 from orchestrator.process import ProcessIdentity
 from orchestrator.scheduler.choose import EngineView, choose
 from orchestrator.state import EngineState, JobStatus
-from orchestrator.store.engines import draining_engines
+from orchestrator.store.engines import draining_engines, free_deserted, stray_cpus
 from orchestrator.store.placing import (
     Capacity,
     capacities,
@@ -56,11 +56,11 @@ def schedule(engines: Mapping[str, KnownEngine]) -> Scheduled:
     views = []
     for name, engine in engines.items():
         capacity = rows.get(name, Capacity())
-        state = EngineState.DRAINING if name in draining else engine.state
         views.append(
             EngineView(
                 name=name,
-                state=state,
+                state=engine.state,
+                draining=name in draining,
                 cpus=capacity.cpus,
                 jobs=capacity.jobs,
                 free=tuple(capacity.free),
@@ -79,12 +79,35 @@ def schedule(engines: Mapping[str, KnownEngine]) -> Scheduled:
     return Scheduled(engines=frozenset(engine for _, (engine, _) in choice.placings), failed=bool(choice.unknown))
 
 
+def tidy(told: set[tuple[str, str, str]]) -> bool:
+    """Put right what was done to QUEUE and ENGINES by hand; whether a CPU is FREE again.
+
+    What only an operator can put right is logged once: `told` holds what was, and is added to.
+    """
+    deserted = free_deserted()
+    for engine, cpu, job_id in deserted:
+        log.warning("%s %s: FREE again: job %s, which held it, has no row in QUEUE", engine, cpu, job_id)
+    for stray in stray_cpus():
+        if stray not in told:
+            told.add(stray)
+            log.warning("%s %s: status %r is none that a CPU can have: it is never used", *stray)
+    return bool(deserted)
+
+
 def cancel_for_gone_callers(host: str) -> Iterable[Job]:
     """Ask to cancel the jobs whose caller wanted that when it goes, and is gone; those jobs."""
     cancelled = []
     for job in jobs_to_cancel_with_caller(host):
-        if job.caller is None or not ProcessIdentity.parse(job.caller).is_alive():
+        if not _lives(job.caller):
             if ask_end(job.id, JobStatus.CANCELLED, "its caller is gone"):
                 log.info("job %d (%s): its caller is gone: cancelled", job.id, job.name)
                 cancelled.append(job)
     return cancelled
+
+
+def _lives(caller: str | None) -> bool:
+    """Tell whether a proven caller still runs; what names no process is none."""
+    try:
+        return caller is not None and ProcessIdentity.parse(caller).is_alive()
+    except ValueError:
+        return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import secrets
 import signal
@@ -21,6 +22,8 @@ from orchestrator.errors import JobRefused
 from orchestrator.job import JOB_SUFFIX, MAX_FILE_BYTES, Job
 from orchestrator.spool.directory import SpoolDirectory
 from orchestrator.spool.light import ensure_light, standing_light
+
+log = logging.getLogger(__name__)
 
 TOKEN = 16  # characters of a claim's token
 SETTLED = 10.0  # seconds without a change after which a file counts as whole where no lease can tell
@@ -79,9 +82,19 @@ def claims_left_over(spool: SpoolDirectory, *, shared: bool) -> list[Claim]:
     for file in os.listdir(spool.private):
         name, dot, token = file.rpartition(".")
         if dot and len(token) == TOKEN:
-            with contextlib.suppress(FileNotFoundError, StillWritten):
+            try:
                 found.append(_read(spool, name, token, _light_left(spool, name), shared=shared))
+            except (FileNotFoundError, StillWritten):
+                pass
+            except Exception as exc:  # noqa: BLE001 - one that cannot be read must not keep the others waiting
+                log.error("%s, claimed in spool %s, cannot be read now: %r: it stays", file, spool.path, exc)
     return found
+
+
+def claimed_names(spool: SpoolDirectory) -> set[str]:
+    """Give the names of the job files that are claimed, and perhaps no row yet."""
+    found = (file.rpartition(".") for file in os.listdir(spool.private))
+    return {name for name, _, token in found if len(token) == TOKEN}
 
 
 def is_asked_again(spool: SpoolDirectory, job: Job) -> bool:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,9 @@ PRIVATE = ".orchestrator"  # claimed job files and lights in the making; ours al
 REJECTED = "rejected"
 HEARTBEAT = ".heartbeat"
 
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+_NEVER_FOLLOW = os.O_CLOEXEC | os.O_NOFOLLOW
+WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NEVER_FOLLOW
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | _NEVER_FOLLOW
 
 
 class SpoolGone(OrchestratorError):  # noqa: N818 - named for what it tells
@@ -74,8 +77,11 @@ class SpoolDirectory:
 
     @contextmanager
     def rejected(self) -> Iterator[int]:
-        """The folder of refused job files, open."""
-        folder = self._open_folder(REJECTED, 0o755)
+        """The folder of refused job files, open; it may be a caller's. Raises OSError, also where it is a link."""
+        try:
+            folder = self._open_folder(REJECTED, 0o755)
+        except NotADirectoryError as exc:
+            raise OSError(f"{self.path}/{REJECTED}: is no directory of its own: remove it") from exc
         try:
             yield folder
         finally:
@@ -101,8 +107,15 @@ class SpoolDirectory:
                     raise
 
     def beat(self) -> None:
-        """Show callers that this spool is served: see docs/protocol.md, heartbeat."""
+        """Show callers that this spool is served: see docs/protocol.md, heartbeat. Raises OSError."""
         try:
-            os.utime(HEARTBEAT, dir_fd=self.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            os.close(os.open(HEARTBEAT, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=self.fd))
+            found = os.stat(HEARTBEAT, dir_fd=self.fd, follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+                os.utime(HEARTBEAT, dir_fd=self.fd, follow_symlinks=False)
+                return
+        except (FileNotFoundError, PermissionError):
+            pass
+        # None, or somebody else's, which only they may touch: a new one of ours takes its place.
+        draft = f"{os.getpid()}.heartbeat"
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NEVER_FOLLOW, 0o644, dir_fd=self.private))
+        os.rename(draft, HEARTBEAT, src_dir_fd=self.private, dst_dir_fd=self.fd)

@@ -15,7 +15,7 @@ from orchestrator.errors import JobRefused
 from orchestrator.job import CANCEL_SUFFIX, JOB_SUFFIX, LIGHT_SUFFIX, JobRequest, is_name, parse_job_file
 from orchestrator.process import identify_caller
 from orchestrator.settings import Settings, SpoolSettings
-from orchestrator.spool.claim import Claim, StillWritten, claim, claims_left_over, forget, give_back
+from orchestrator.spool.claim import Claim, StillWritten, claim, claimed_names, claims_left_over, forget, give_back
 from orchestrator.spool.directory import REJECTED, SpoolDirectory
 from orchestrator.spool.filesystem import is_shared
 from orchestrator.spool.light import refusal, write_light
@@ -72,13 +72,20 @@ class Intake:
         for start in range(0, len(jobs), BATCH):
             with spool.locked():
                 taken += self._record(spool, self._claims(spool, jobs[start : start + BATCH], certain=certain))
-        for file in files:
-            if file.endswith(CANCEL_SUFFIX):
-                try:
-                    self._cancel(spool, file.removesuffix(CANCEL_SUFFIX))
-                except OSError as exc:  # one that cannot be removed must not keep the others waiting
-                    log.error("%s in spool %s: %s: remove it", printable_name(file), self._spool.name, exc.strerror)
+        cancels = [file.removesuffix(CANCEL_SUFFIX) for file in files if file.endswith(CANCEL_SUFFIX)]
+        for start in range(0, len(cancels), BATCH):
+            with spool.locked():  # else a job that another intake is taking would not be seen
+                self._cancel_all(spool, cancels[start : start + BATCH])
         return taken
+
+    def _cancel_all(self, spool: SpoolDirectory, names: Iterable[str]) -> None:
+        claimed = claimed_names(spool)
+        for name in names:
+            try:
+                self._cancel(spool, name, claimed)
+            except OSError as exc:  # one that cannot be removed must not keep the others waiting
+                file = printable_name(name + CANCEL_SUFFIX)
+                log.error("%s in spool %s: %s: remove it", file, self._spool.name, exc.strerror)
 
     def _claims(self, spool: SpoolDirectory, names: Iterable[str], *, certain: bool) -> list[Claim]:
         claims = []
@@ -97,6 +104,11 @@ class Intake:
                 )
             except StoreBusy as exc:
                 raise _delayed(spool, claims, exc) from exc
+            except Exception as exc:  # noqa: BLE001 - nor must a fault of ours that one file brings out
+                log.error(
+                    "%s.job in spool %s: a fault of this program: %r: it stays",
+                    printable_name(name), self._spool.name, exc,
+                )  # fmt: skip
         return claims
 
     def _record(self, spool: SpoolDirectory, claims: Collection[Claim]) -> int:
@@ -108,18 +120,18 @@ class Intake:
         except (StoreBusy, OSError) as exc:
             raise _delayed(spool, claims, exc) from exc
         for claimed, (outcome, why) in zip(claims, outcomes, strict=True):
-            if outcome is Taken.REFUSED:
-                log.warning("%s.job in spool %s was refused: %s", claimed.name, self._spool.name, why)
-                try:
+            try:
+                if outcome is Taken.REFUSED:
+                    log.warning("%s.job in spool %s was refused: %s", claimed.name, self._spool.name, why)
                     keep_rejected(spool, spool.private, claimed.file, claimed.name, why or "")
-                except OSError as exc:  # the next look through the spool finds the claim, and tries again
-                    log.error("%s.job in spool %s cannot be kept now: %s", claimed.name, self._spool.name, exc)
-            else:
-                forget(spool, claimed)
+                else:
+                    forget(spool, claimed)
+            except OSError as exc:  # the next look through the spool finds the claim, and tries again
+                log.error("%s.job in spool %s cannot be put away now: %s", claimed.name, self._spool.name, exc)
         return len(claims)
 
     def _arrival(self, claimed: Claim) -> Arrival:
-        request, refused = None, claimed.refused
+        request, refused, caller = None, claimed.refused, None
         engines: tuple[str, ...] = ()
         shell = False
         if refused is None:
@@ -129,8 +141,13 @@ class Intake:
                 shell = check_command(self._settings, self._spool, request, claimed.owner)
                 if self._shared and request.on_caller_exit == "cancel":
                     raise JobRefused("on_caller_exit=cancel: other hosts write to this spool: no pid proves a caller")
+                caller = None if self._shared else _caller(request, claimed)
             except JobRefused as exc:
                 refused = str(exc)
+            except OSError:
+                raise
+            except Exception as exc:  # noqa: BLE001 - one file must not keep the others waiting for ever
+                refused = f"a fault of the orchestrator, not of the job file: {exc!r}"
         return Arrival(
             host=self._host,
             spool=self._spool.name,
@@ -139,7 +156,7 @@ class Intake:
             request=request,
             refused=refused,
             owner=claimed.owner,
-            caller=None if request is None or self._shared else _caller(request, claimed),
+            caller=caller,
             light=claimed.light,
             light_is_new=claimed.light_is_new,
             engines=engines,
@@ -182,7 +199,7 @@ class Intake:
         keep_rejected(spool, spool.fd, file, name, reason)
         log.warning("%s.job in spool %s was refused: %s", printable_name(name), self._spool.name, reason)
 
-    def _cancel(self, spool: SpoolDirectory, name: str) -> None:
+    def _cancel(self, spool: SpoolDirectory, name: str, claimed: Collection[str]) -> None:
         file = name + CANCEL_SUFFIX
         try:
             asked = os.stat(file, dir_fd=spool.fd, follow_symlinks=False)
@@ -191,8 +208,8 @@ class Intake:
         try:
             job = active_job(self._host, self._spool.name, name) if is_name(name) else None
             if job is None:
-                if _exists(spool, name + JOB_SUFFIX):
-                    return  # its job file is not taken yet: the next look finds both
+                if name in claimed or _exists(spool, name + JOB_SUFFIX):
+                    return  # its job file is not a row yet: the next look finds both
                 log.warning("%s.cancel in spool %s: no such job waits or runs", printable_name(name), self._spool.name)
             elif asked.st_uid not in (job.owner, 0, os.geteuid()):
                 log.warning(

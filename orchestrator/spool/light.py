@@ -16,12 +16,10 @@ from enum import Enum
 
 from orchestrator.errors import JobRefused
 from orchestrator.job import LIGHT_SUFFIX, Job, ascii_line
-from orchestrator.spool.directory import SpoolDirectory
+from orchestrator.spool.directory import WRITE_NEW, SpoolDirectory
 from orchestrator.state import JobStatus
 
 MAX_REASON = 500  # characters of the reason in a light's first line
-
-_WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Released(Enum):
@@ -44,7 +42,7 @@ def ensure_light(spool: SpoolDirectory, name: str) -> tuple[str, bool]:
         found = os.stat(light, dir_fd=spool.fd, follow_symlinks=False)
     except FileNotFoundError:
         with contextlib.suppress(FileExistsError):  # the caller made it just now
-            os.close(os.open(light, _WRITE_NEW, 0o644, dir_fd=spool.fd))
+            os.close(os.open(light, WRITE_NEW, 0o644, dir_fd=spool.fd))
             return _identity(spool.fd, light), True
         return _identity(spool.fd, light), False
     if stat.S_ISREG(found.st_mode) and found.st_size == 0:
@@ -52,7 +50,7 @@ def ensure_light(spool: SpoolDirectory, name: str) -> tuple[str, bool]:
     if stat.S_ISDIR(found.st_mode):
         raise JobRefused(f"{light} is a directory: remove it")
     fresh = secrets.token_hex(8)
-    os.close(os.open(fresh, _WRITE_NEW, 0o644, dir_fd=spool.private))
+    os.close(os.open(fresh, WRITE_NEW, 0o644, dir_fd=spool.private))
     os.rename(fresh, light, src_dir_fd=spool.private, dst_dir_fd=spool.fd)
     return _identity(spool.fd, light), True
 
@@ -116,7 +114,7 @@ def write_light(spool: SpoolDirectory, light: str, draft: str, text: str, owner:
     """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(draft, dir_fd=spool.private)  # half written by someone who crashed
-    fd = os.open(draft, _WRITE_NEW, 0o644, dir_fd=spool.private)
+    fd = os.open(draft, WRITE_NEW, 0o644, dir_fd=spool.private)
     with open(fd, "w", encoding="ascii") as file:
         os.fchmod(fd, 0o644)  # the caller must be able to read it, whatever our umask is
         if owner is not None and os.geteuid() == 0:

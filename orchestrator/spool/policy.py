@@ -64,7 +64,11 @@ def fill_in(run: tuple[str, ...], params: dict[str, str]) -> list[str]:
                 raise JobRefused(f"command: param.{name} is missing")
         text = PARAM.sub(lambda match: params[match[1]], argument)
         if text.startswith("-") and not argument.startswith("-"):
-            guilty = next(name for name in names if params[name])  # those before it are empty
+            guilty = next((name for name in names if params[name]), names[0])  # those before it are empty
+            if not params[guilty].startswith("-"):  # it is the command's own, and was not its beginning
+                raise JobRefused(
+                    f"param.{names[0]}: is empty, so that the argument begins with '-', and would be read as an option"
+                )
             raise JobRefused(f"param.{guilty}: begins with '-', and would be read as an option")
         filled.append(text)
     return filled

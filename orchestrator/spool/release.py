@@ -5,6 +5,7 @@ It follows the row, never leads it (P2), and can be cut off anywhere: what stand
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 from collections import defaultdict
@@ -50,14 +51,16 @@ class Release:
                 # Under the lock, what intake has superseded meanwhile is no longer there.
                 due = ids_to_release(self._host)
                 for job in jobs:
-                    if is_asked_again(spool, job):
-                        # The light may stand for the new request: intake takes that first, and supersedes this.
-                        stuck = f"{job.name}: a new job file of that name is to be taken first"
-                    elif job.id in due:
-                        try:
+                    try:
+                        if is_asked_again(spool, job):
+                            # The light may stand for the new request: intake takes that first, and supersedes this.
+                            stuck = f"{job.name}: a new job file of that name is to be taken first"
+                        elif job.id in due:
                             done.append((job.id, _release_one(spool, job).value))
-                        except OSError as exc:  # one light that cannot be changed must not keep the others waiting
-                            stuck = f"{job.name}: {exc}"
+                    except OSError as exc:  # one light that cannot be changed must not keep the others waiting
+                        stuck = f"{job.name}: {exc}"
+                    except Exception as exc:  # noqa: BLE001 - nor must a fault of ours that one row brings out
+                        stuck = f"{job.name}: a fault of this program: {exc!r}"
                 spool.sync()
                 record_released(done)
         except (SpoolGone, OSError) as exc:
@@ -80,5 +83,6 @@ def _release_one(spool: SpoolDirectory, job: Job) -> Released:
         return turn_green(spool, job)
     released = turn_red(spool, job)
     if released is Released.RED and job.caller is not None and job.owner is not None:
-        signal_caller(ProcessIdentity.parse(job.caller), job.owner, signal.SIGQUIT)
+        with contextlib.suppress(ValueError):  # it names no process, so no caller is proven (P6)
+            signal_caller(ProcessIdentity.parse(job.caller), job.owner, signal.SIGQUIT)
     return released

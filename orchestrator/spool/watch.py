@@ -48,6 +48,7 @@ class SpoolWatch(threading.Thread):
         self._observed: tuple[int, int] | None = None  # device and inode of the directory that is observed
         self._polled = False
         self._complaint = ""
+        self._beat_complaint = ""
 
     def stop(self) -> None:
         """Ask the thread to end; it does after what it is doing now."""
@@ -71,7 +72,7 @@ class SpoolWatch(threading.Thread):
         try:
             self._observe()
             if now >= self._beat_due:
-                self._beat_due = now + (BEAT if show_served(self._settings, self._spool) else RETRY)
+                self._beat_due = now + (BEAT if self._beat() else RETRY)
             if now >= self._look_due:
                 self._look_due = now + RESCAN
                 self._arrived.clear()
@@ -97,6 +98,18 @@ class SpoolWatch(threading.Thread):
         if count:
             self._taken()
         return max(0.0, min(self._look_due, self._beat_due) - time.monotonic())
+
+    def _beat(self) -> bool:
+        """Show callers that they are served; False where that is to be tried again soon. Raises SpoolGone."""
+        try:
+            shown = show_served(self._settings, self._spool)
+            self._beat_complaint = ""
+        except OSError as exc:  # no reason to take nothing: those who came wait all the same
+            if str(exc) != self._beat_complaint:
+                log.error("spool %s: callers cannot be shown that it is served: %s", self._spool.name, exc)
+                self._beat_complaint = str(exc)
+            return False
+        return shown
 
     def _observe(self) -> None:
         """Observe the directory that now bears the spool's path; a look through it follows where it is a new one."""
@@ -153,7 +166,7 @@ class SpoolWatch(threading.Thread):
 def show_served(settings: Settings, spool: SpoolSettings) -> bool:
     """Beat in a spool, so that its callers see that they are served; False where nothing schedules.
 
-    Raises SpoolGone.
+    Raises SpoolGone, or OSError where the heartbeat cannot be written.
     """
     if not schedule_is_alive(settings.run_dir):
         return False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from peewee import JOIN, fn
+
 from orchestrator.clock import utc_now
 from orchestrator.errors import UsageError
 from orchestrator.state import CpuStatus, EngineState
 from orchestrator.store.database import writing
-from orchestrator.store.models import Engines, Health, tuples_of
+from orchestrator.store.models import IS_ACTIVE, IS_PLACED, Engines, Health, Queue, tuples_of
 from orchestrator.store.moves import record_event
 from orchestrator.store.statement import Statement
 
@@ -51,6 +53,29 @@ def remove_cpu(engine: str, cpu: str) -> None:
         record_event("CPU removed", engine=engine, cpu=cpu)
 
 
+def placed_by_engine() -> dict[str, int]:
+    """Count the jobs that were placed on each engine and have not ended."""
+    return dict(_PLACED_BY_ENGINE.rows())
+
+
+def free_deserted() -> list[tuple[str, str, int]]:
+    """Free the CPUs whose job has no row in QUEUE (deleted by hand); engine, cpu and the job's id of each."""
+    if not _DESERTED.rows():  # as a rule, and that needs no turn to write
+        return []
+    with writing():
+        found = _DESERTED.rows()
+        for engine, cpu, job_id in found:
+            held = (Engines.engine == engine, Engines.cpu == cpu, Engines.job_id == job_id)
+            Engines.update(status=CpuStatus.FREE.value, job_id=None).where(*held).execute()
+            record_event("CPU free", "its job has no row in QUEUE", job_id=job_id, engine=engine, cpu=cpu)
+    return found
+
+
+def stray_cpus() -> list[tuple[str, str, str]]:
+    """Give the rows whose status is none of ours, so that they are never used: engine, cpu and status."""
+    return _STRAY.rows()
+
+
 def set_health(engine: str, kind: str, state: EngineState, reason: str | None) -> None:
     """Record what was found of an engine; a change is an event."""
     with writing():
@@ -91,4 +116,26 @@ def engine_states() -> dict[str, tuple[EngineState, str | None]]:
     }
 
 
+_PLACED_BY_ENGINE = Statement(
+    lambda: (
+        Queue.select(Queue.engine, fn.COUNT(Queue.id))
+        .where(IS_ACTIVE, IS_PLACED, Queue.engine.is_null(False))
+        .group_by(Queue.engine)
+    )
+)
+_DESERTED = Statement(
+    lambda: (
+        Engines.select(Engines.engine, Engines.cpu, Engines.job_id)
+        .join(Queue, JOIN.LEFT_OUTER, on=(Queue.id == Engines.job_id))
+        .where(Engines.job_id.is_null(False), Queue.id.is_null())
+        .order_by(Engines.id)
+    )
+)
+_STRAY = Statement(
+    lambda: (
+        Engines.select(Engines.engine, Engines.cpu, Engines.status)
+        .where(Engines.status.not_in([status.value for status in CpuStatus]))
+        .order_by(Engines.id)
+    )
+)
 _DRAINING = Statement(lambda: Health.select(Health.engine).where(Health.draining))

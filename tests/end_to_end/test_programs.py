@@ -117,6 +117,38 @@ def test_sighup_rereads_the_settings_and_a_wrong_file_changes_nothing(house: Hou
     assert house.verdict("LATER") is None
 
 
+def test_sighup_with_settings_that_cannot_even_be_looked_at_changes_nothing(house: House) -> None:
+    program = house.start()
+    good = house.settings.read_text()
+    for bad in (
+        f'[spools.more]\npath = "{"a" * 300}"\n',
+        '[engines.more]\nkind = "delphix"\nurl = "https://h"\nusername = "u"\npassword = "env:P"\n'
+        f'verify = "{"a" * 300}"\n',
+        "deep = " + "[" * 5000,
+    ):
+        said = house.log.read_text().count("settings are not reread")
+        house.settings.write_text(f"{bad}\n{good}")
+        program.send_signal(signal.SIGHUP)
+        wait_for(lambda said=said: house.log.read_text().count("settings are not reread") > said)  # type: ignore[misc]
+    house.drop("STILL", "command=true")
+
+    assert house.verdict("STILL") is None
+
+
+def test_sighup_does_not_wait_for_an_engine_that_hangs(house: House) -> None:
+    with Simulator(seconds=0.1) as engine:
+        house.add_engine("engine1", engine.url)
+        engine.fault(hang=1)
+        program = house.start()
+        time.sleep(0.3)  # its first request is under way
+        program.send_signal(signal.SIGHUP)
+        wait_for(lambda: "settings reread" in house.log.read_text(), 5)
+        house.drop("LOCAL", "command=true")
+
+        assert house.verdict("LOCAL", 5) is None
+        assert program.poll() is None
+
+
 def test_two_schedulers_on_one_database_start_each_job_once_and_never_too_many(masking_house: House) -> None:
     with Simulator(seconds=0.2, cpus=20) as engine:
         masking_house.add_engine("engine1", engine.url, cpus=3)
@@ -153,6 +185,22 @@ def test_cron_alone_runs_a_job(masking_house: House) -> None:
         assert masking_house.light("CRON") is None
         masking_house.run("watch", "--once")
         assert (masking_house.spool / ".heartbeat").exists()
+
+
+def test_one_bad_spool_does_not_keep_cron_from_serving_the_others(house: House, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / ".orchestrator").touch()
+    good = house.settings.read_text()
+    house.settings.write_text(f'[spools.aaa]\npath = "bad"\n{good}')
+    house.run("checkstatus", "--once")
+    house.drop("CRON", "command=true")
+    done = house.run("watch", "--once", status=1)
+
+    assert done.stdout == "1 taken\n"
+    [line] = done.stderr.splitlines()
+    assert "spool aaa: " in line
+    assert house.job("CRON")["status"] == "QUEUED"
+    assert (house.spool / ".heartbeat").exists()
 
 
 def test_a_database_that_a_stranger_locks_for_ten_seconds_loses_nothing(house: House) -> None:

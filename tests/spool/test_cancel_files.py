@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from orchestrator.spool import intake as intake_module
-from orchestrator.store.database import StoreBusy
-from tests.spool.place import Place, bash, moves_of, output_of
+from orchestrator.spool.claim import claim
+from orchestrator.spool.directory import SpoolDirectory
+from orchestrator.spool.intake import Intake
+from orchestrator.store.database import StoreBusy, close_database
+from tests.spool.place import HOST, Place, bash, moves_of, output_of
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -192,3 +197,59 @@ def test_a_shell_may_cancel_with_touch(place: Place) -> None:
     place.take()
 
     assert place.statuses() == {"CRM": "CANCELLED"}
+
+
+def test_a_cancel_beside_an_intake_that_is_taking_the_job_is_not_lost(place: Place) -> None:
+    place.drop("CRM")
+    file = cancel(place, "CRM")
+    other = Intake(place.settings, place.spool, HOST)
+
+    def see() -> None:
+        other.take_files([file.name], certain=True)
+        close_database()
+
+    seeing = threading.Thread(target=see)
+    with SpoolDirectory(place.path) as spool, spool.locked():  # the first one has claimed CRM, its row is to come
+        claimed = claim(spool, "CRM", certain=True, shared=False)
+        assert claimed is not None
+        seeing.start()
+        seeing.join(0.2)
+        assert file.exists()
+        place.intake._record(spool, [claimed])
+    seeing.join(5)
+
+    assert place.statuses() == {"CRM": "CANCELLED"}
+    assert not file.exists()
+
+
+def test_a_cancel_file_waits_for_a_job_file_that_a_crash_left_claimed(place: Place) -> None:
+    place.drop("CRM")
+    with SpoolDirectory(place.path) as spool, spool.locked():
+        claim(spool, "CRM", certain=True, shared=False)
+    file = cancel(place, "CRM")
+    place.intake.take_files([file.name], certain=True)
+    assert file.exists()
+    place.take()
+
+    assert place.statuses() == {"CRM": "CANCELLED"}
+    assert not file.exists()
+
+
+def test_many_cancel_files_share_one_turn_in_the_spool(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = []
+    real = SpoolDirectory.locked
+
+    def locked(spool: SpoolDirectory) -> AbstractContextManager[None]:
+        turns.append(spool)
+        return real(spool)
+
+    names = [f"J{number}" for number in range(50)]
+    for name in names:
+        place.drop(name)
+    place.take()
+    files = [cancel(place, name).name for name in names]
+    monkeypatch.setattr(SpoolDirectory, "locked", locked)
+    place.intake.take_files(files, certain=True)
+
+    assert set(place.statuses().values()) == {"CANCELLED"}
+    assert len(turns) == 1

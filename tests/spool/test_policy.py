@@ -125,3 +125,9 @@ def test_a_dash_inside_an_argument_is_no_option() -> None:
         fill_in(("/bin/echo", "{param.a}{param.b}"), {"a": "-n", "b": ""})
     with pytest.raises(JobRefused):
         fill_in(("/bin/echo", "{param.a}{param.b}"), {"a": "", "b": "-n"})
+
+
+@pytest.mark.parametrize("params", [{"a": "", "b": ""}, {"a": "", "b": "crm"}])
+def test_an_empty_parameter_that_lays_a_dash_bare_is_refused(params: dict[str, str]) -> None:
+    with pytest.raises(JobRefused, match=r"param\.a: is empty, so that the argument begins with '-'"):
+        fill_in(("/bin/echo", "{param.a}-{param.b}"), params)

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.job import JobRequest, parse_job_file
+from orchestrator.spool import intake
+from orchestrator.spool.claim import Claim, claim
+from orchestrator.spool.directory import SpoolDirectory
 from tests.spool.place import Place, bash, output_of, until
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
 BAD_FILES: dict[str, tuple[bytes, str]] = {
     "an unknown key": (b"job=A\n\n# x\ncolour=red\n", "line 4: unknown key 'colour'"),
@@ -215,3 +221,143 @@ def test_a_real_bash_caller_gets_its_reason(place: Place) -> None:
     place.release.release_all()
 
     assert output_of(caller) == "REJECTED id=1 reason=\"line 1: unknown key 'colour'\"\n"
+
+
+def test_a_fault_of_ours_with_one_job_file_refuses_that_one_and_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def parse(content: bytes, name: str) -> JobRequest:
+        if name == "BAD":
+            raise StopIteration
+        return parse_job_file(content, name)
+
+    monkeypatch.setattr(intake, "parse_job_file", parse)
+    for name in ("A", "BAD", "C"):
+        place.drop(name)
+
+    assert place.take() == 3
+    assert place.statuses() == {"A": "QUEUED", "BAD": "REJECTED", "C": "QUEUED"}
+    assert len([line for line in caplog.messages if "StopIteration()" in line and "a fault" in line]) == 1
+    assert place.why_rejected("BAD") == "a fault of the orchestrator, not of the job file: StopIteration()\n"
+    place.release.release_all()
+    assert place.light("BAD").read_text().startswith("REJECTED ")
+    assert place.private() == []
+
+
+def test_a_file_that_cannot_even_be_looked_at_keeps_no_other_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(spool: SpoolDirectory, name: str, **options: bool) -> Claim | None:
+        if name == "BAD":
+            raise StopIteration
+        return claim(spool, name, **options)
+
+    for name in ("A", "BAD", "C"):
+        place.drop(name)
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "claim", fault)
+        assert place.take() == 2
+    assert "StopIteration()" in caplog.text
+    assert place.take() == 1
+
+
+def test_a_left_over_claim_that_cannot_be_read_keeps_no_other_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = os.open
+
+    def fault(path: str, *rest: int, **options: int) -> int:
+        if str(path).startswith("BAD.0"):
+            raise OSError(5, "Input/output error", path)
+        return real(path, *rest, **options)
+
+    private = place.path / ".orchestrator"
+    private.mkdir(mode=0o700)
+    for name in ("A", "BAD", "C"):
+        (private / f"{name}.{'0' * 16}").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fault)
+        assert place.take() == 2
+    assert caplog.text.count("Input/output error") == 1
+    assert place.private() == [f"BAD.{'0' * 16}"]
+    assert place.take() == 1
+
+
+def test_a_claim_that_cannot_be_removed_keeps_no_other_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = os.unlink
+
+    def fault(path: str, **options: int) -> None:
+        if str(path).startswith("BAD."):
+            raise OSError(5, "Input/output error", path)
+        real(path, **options)
+
+    for name in ("A", "BAD", "C"):
+        place.drop(name)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", fault)
+        assert place.take() == 3
+        place.drop("D")
+        place.take()
+    assert "Input/output error" in caplog.text
+    assert place.statuses() == dict.fromkeys(("A", "BAD", "C", "D"), "QUEUED")
+    place.take()
+    assert place.private() == []
+    assert len(place.rows("BAD")) == 1
+
+
+def test_a_reason_is_not_written_through_a_link_that_a_caller_laid(place: Place, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n")
+    folder = place.path / "rejected"
+    folder.mkdir()
+    for name in (".reason", "CRM.reason", "reason"):
+        (folder / name).symlink_to(victim)
+    place.drop("CRM", "colour=red\n")
+    place.take()
+
+    assert victim.read_text() == "precious\n"
+    assert not (folder / "CRM.reason").is_symlink()
+    assert_refused(place, "CRM", "unknown key 'colour'")
+
+
+def test_a_directory_in_the_reasons_place_is_moved_aside(place: Place) -> None:
+    (place.path / "rejected" / "CRM.reason").mkdir(parents=True)
+    place.drop("CRM", "colour=red\n")
+    place.take()
+
+    assert_refused(place, "CRM", "unknown key 'colour'")
+    assert len(list((place.path / "rejected").glob("CRM~*.reason"))) == 1
+
+
+@pytest.mark.parametrize("file", ["CRM.job", "bad name.job"])
+def test_a_rejected_that_is_a_link_is_not_followed_and_keeps_nobody_waiting(
+    place: Place, tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (place.path / "rejected").symlink_to(tmp_path / "elsewhere")
+    (place.path / file).write_text("colour=red\n")
+    place.drop("GOOD")
+    place.take()
+    place.release.release_all()
+
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert place.light(file.removesuffix(".job")).read_text().startswith("REJECTED ")
+    assert place.statuses()["GOOD"] == "QUEUED"
+    assert "rejected: is no directory of its own: remove it" in caplog.text
+    (place.path / "rejected").unlink()
+    place.take()
+    assert place.private() == []
+    assert place.listing() == sorted([file.replace(".job", ".trafficlight"), "GOOD.trafficlight"])
+    assert len(list((place.path / "rejected").iterdir())) == 2
+
+
+@as_root
+def test_a_rejected_of_somebody_else_is_put_up_with(place: Place) -> None:
+    (place.path / "rejected").mkdir()
+    os.chown(place.path / "rejected", 12345, 12345)
+    place.drop("CRM", "colour=red\n")
+    place.take()
+
+    assert_refused(place, "CRM", "unknown key 'colour'")

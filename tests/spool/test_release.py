@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.job import Job
+from orchestrator.spool.directory import SpoolDirectory
+from orchestrator.spool.light import Released, turn_red
 from orchestrator.spool.release import Release
 from orchestrator.state import JobStatus
 from orchestrator.store.database import StoreBusy
@@ -389,3 +392,25 @@ def test_a_shell_reads_the_verdict_with_its_own_quoting(place: Place) -> None:
 
     words = shlex.split(place.light("CRM").read_text())
     assert dict(word.split("=", 1) for word in words[1:])["reason"] == "two words"
+
+
+def test_a_fault_of_ours_with_one_light_keeps_no_other_caller_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(spool: SpoolDirectory, job: Job) -> Released:
+        if job.name == "B":
+            raise RuntimeError("a bug")
+        return turn_red(spool, job)
+
+    for name in ("A", "B", "C"):
+        taken(place, name)
+        place.end(name, JobStatus.FAILED)
+    with monkeypatch.context() as patch:
+        patch.setattr("orchestrator.spool.release.turn_red", fault)
+        assert not place.release.release_all()
+        assert not place.release.release_all()
+    assert [job.name for job in place.rows() if job.released_at is None] == ["B"]
+    assert len([line for line in caplog.messages if "RuntimeError('a bug')" in line]) == 1
+
+    assert place.release.release_all()
+    assert place.light("B").read_text().startswith("FAILED ")

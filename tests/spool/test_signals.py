@@ -116,3 +116,17 @@ def test_a_pid_of_nobody_is_no_caller(place: Place) -> None:
 
     assert place.row("N").caller is None
     assert place.release.release_all()
+
+
+@pytest.mark.parametrize("known", ["12345", "x:y:z", "", ":::", "99999999999:1:boot"])
+def test_a_caller_that_names_no_process_is_not_signalled_and_keeps_nobody_waiting(place: Place, known: str) -> None:
+    for name in ("A", "B", "C"):
+        place.drop(name)
+    place.take()
+    for name in ("A", "B", "C"):
+        place.end(name, JobStatus.FAILED)
+    Queue.update(caller=known).where(Queue.name == "B").execute()
+
+    assert place.release.release_all()
+    assert all(place.light(name).read_text().startswith("FAILED ") for name in ("A", "B", "C"))
+    assert all(job.released_at for job in place.rows())

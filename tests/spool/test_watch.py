@@ -9,12 +9,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peewee import DatabaseError, OperationalError
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, Mask, WatchDescriptor
 
 from orchestrator.spool import claim, observe, watch
+from orchestrator.spool.directory import SpoolDirectory
 from orchestrator.spool.watch import SpoolWatch, schedule_is_alive
 from orchestrator.store.taking import take
 from tests.spool.place import HOST, SETTINGS, Place, bash, output_of, until
@@ -344,3 +346,53 @@ def test_a_watch_stops_when_it_is_asked_to(place: Place, watching: Watching) -> 
 
     assert not thread.is_alive()
     assert time.monotonic() - began < 2
+
+
+def test_a_heartbeat_that_cannot_be_shown_keeps_no_job_from_being_taken(
+    place: Place, watching: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    beat_of(place, 0)
+    beats = []
+
+    def fault(_: SpoolDirectory) -> None:
+        beats.append("tried")
+        raise PermissionError(1, "Operation not permitted", ".heartbeat")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpoolDirectory, "beat", fault)
+        watching()
+        place.drop("CRM")
+        until(lambda: status(place, "CRM"), "the row")
+        until(lambda: len(beats) > 2, "some tries")
+    assert caplog.text.count("Operation not permitted") == 1
+    until((place.path / ".heartbeat").exists, "the heartbeat")
+
+
+@pytest.mark.parametrize("foreign", ["file", "link"])
+def test_a_heartbeat_that_is_not_ours_is_replaced(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, foreign: str
+) -> None:
+    """The kernel lets nobody but its owner, and root, touch a file as of now."""
+    heartbeat, real = place.path / ".heartbeat", os.utime
+    (tmp_path / "another").touch()
+    os.utime(tmp_path / "another", (0, 0))
+    if foreign == "link":
+        heartbeat.symlink_to(tmp_path / "another")
+    else:
+        (tmp_path / "another").rename(heartbeat)
+
+    def utime(path: str, *rest: Any, **options: Any) -> None:
+        raise PermissionError(1, "Operation not permitted", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", utime)
+        with SpoolDirectory(place.path) as spool:
+            spool.beat()
+    assert not heartbeat.is_symlink()
+    assert time.time() - heartbeat.stat().st_mtime < 5
+    assert place.private() == []
+    real(heartbeat, (0, 0))
+    with SpoolDirectory(place.path) as spool:
+        spool.beat()
+    assert time.time() - heartbeat.stat().st_mtime < 5

@@ -58,7 +58,7 @@ def test_an_engine_that_queues_by_itself_comes_last_however_empty_it_is() -> Non
     assert [engine for _, engine, _ in told(choose(map(job, range(3)), engines))] == ["b", "a", "a"]
 
 
-@pytest.mark.parametrize("state", [EngineState.DOWN, EngineState.DRAINING, EngineState.UNKNOWN])
+@pytest.mark.parametrize("state", [EngineState.DOWN, EngineState.UNKNOWN])
 def test_an_engine_that_is_not_up_gets_nothing_and_ends_no_jobs(state: EngineState) -> None:
     choice = choose([job()], [view("a", state=state), view("b", lookup=lambda _: NO)])
     assert (choice.placings, choice.unknown, choice.ask) == ([], [], set())
@@ -87,6 +87,24 @@ def test_a_retried_job_goes_where_it_failed_if_there_is_no_elsewhere() -> None:
     assert told(choose([job(tried="a")], [view("a")])) == [(1, "a", "CPU1")]
     assert told(choose([job(tried="a")], [view("a"), view("b", lookup=lambda _: NO)])) == [(1, "a", "CPU1")]
     assert told(choose([job(tried="a,b")], [view("a"), view("b")])) == [(1, "a", "CPU1")]
+
+
+def test_a_retried_job_does_not_wait_for_an_engine_that_has_no_cpus_or_is_drained() -> None:
+    for other in (view("b", free=0), view("b", free=1, draining=True)):
+        assert told(choose([job(tried="a")], [view("a"), other])) == [(1, "a", "CPU1")]
+
+
+def test_a_draining_engine_gets_nothing_and_still_says_what_it_has() -> None:
+    drained = view("a", free=8, draining=True)
+    assert told(choose([job()], [drained, view("b")])) == [(1, "b", "CPU1")]
+    choice = choose([job()], [drained, view("b", lookup=lambda _: NO)])  # only the drained one has it: it waits
+    assert (choice.placings, choice.unknown) == ([], [])
+    choice = choose([job()], [view("a", draining=True, lookup=lambda _: NO), view("b", lookup=lambda _: NO)])
+    assert [each.id for each, _ in choice.unknown] == [1]
+    choice = choose([job()], [view("a", draining=True, lookup=lambda _: ASK), view("b", lookup=lambda _: NO)])
+    assert (choice.ask, choice.unknown) == ({"a"}, [])
+    choice = choose([job()], [view("a", draining=True, state=EngineState.DOWN), view("b", lookup=lambda _: NO)])
+    assert choice.unknown == []
 
 
 def test_a_job_that_no_allowed_engine_knows_is_unknown_and_told_why() -> None:
@@ -129,7 +147,7 @@ def test_no_job_is_read_once_there_is_no_room() -> None:
     assert len(read) == 3
 
 
-STATES = st.sampled_from([EngineState.UP, EngineState.UP, *EngineState])
+STATES = st.sampled_from([EngineState.UP, EngineState.UP, EngineState.DOWN, EngineState.UNKNOWN])
 NAMES = ["a", "b", "c"]
 
 
@@ -146,7 +164,8 @@ def pools(draw: st.DrawFn) -> list[EngineView]:
         engines.append(
             view(
                 name, free, cpus=free + draw(st.integers(0, 3)), jobs=draw(st.integers(0, 6)), state=draw(STATES),
-                queueing=draw(st.booleans()), lookup=looking(answers),
+                queueing=draw(st.booleans()), draining=draw(st.sampled_from([False, False, True])),
+                lookup=looking(answers),
             )
         )  # fmt: skip
     return engines
@@ -172,6 +191,7 @@ def test_whatever_waits_and_is_free_the_promises_hold(jobs: list[Job], engines: 
         assert not each.allowed_engines or name in each.allowed_engines
         assert cpu in pool[name].free
         assert pool[name].state is EngineState.UP
+        assert not pool[name].draining
         assert pool[name].lookup(each).knows is Knows.YES
     for each, _ in choice.unknown:
         may = [engine for engine in engines if not each.allowed_engines or engine.name in each.allowed_engines]

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.engines.base import Knows, Lookup
 from orchestrator.process import identify
-from orchestrator.scheduler.schedule import KnownEngine, cancel_for_gone_callers, schedule
+from orchestrator.scheduler.schedule import KnownEngine, cancel_for_gone_callers, schedule, tidy
 from orchestrator.state import EngineState, JobStatus
 from orchestrator.store.engines import seed_cpus, set_draining
 from orchestrator.store.models import Engines, Queue
@@ -51,6 +51,14 @@ def test_a_draining_engine_gets_nothing_until_it_is_resumed() -> None:
     assert schedule({"engine1": known()}).engines == frozenset()
     set_draining("engine1", draining=False)
     assert schedule({"engine1": known()}).engines == {"engine1"}
+
+
+def test_a_job_that_nobody_knows_does_not_wait_for_the_end_of_a_drain() -> None:
+    seed_cpus("engine1", 1)
+    set_draining("engine2", draining=True)
+    job = queued()
+    assert schedule({"engine1": known(Knows.NO), "engine2": known(Knows.NO)}).failed
+    assert again(job).status == "FAILED"
 
 
 def test_a_job_that_nobody_knows_fails_with_the_reason() -> None:
@@ -100,3 +108,26 @@ def test_a_job_whose_caller_is_gone_is_cancelled_where_that_was_asked() -> None:
     assert [job.id for job in cancel_for_gone_callers("host")] == [tied.id]
     assert (again(tied).status, again(tied).reason) == (JobStatus.CANCELLED, "its caller is gone")
     assert {again(job).status for job in (kept, here, elsewhere)} == {"QUEUED"}
+
+
+def test_a_caller_that_names_no_process_counts_as_gone() -> None:
+    odd, here = queued("odd", caller="12345"), queued("here", caller=caller_of(os.getpid()))
+    Queue.update(on_caller_exit="cancel").execute()
+    assert [job.id for job in cancel_for_gone_callers("host")] == [odd.id]
+    assert (again(odd).status, again(here).status) == ("CANCELLED", "QUEUED")
+
+
+def test_what_was_done_to_the_tables_by_hand_is_put_right_or_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    seed_cpus("engine1", 2)
+    lost = placed("LOST")
+    Queue.delete().where(Queue.id == lost.id).execute()
+    Engines.update(status="free").where(Engines.cpu == "CPU2").execute()
+    told: set[tuple[str, str, str]] = set()
+    assert [tidy(told) for _ in range(3)] == [True, False, False]
+    assert caplog.messages == [
+        f"engine1 CPU1: FREE again: job {lost.id}, which held it, has no row in QUEUE",
+        "engine1 CPU2: status 'free' is none that a CPU can have: it is never used",
+    ]
+    waiting = queued()
+    schedule({"engine1": known()})
+    assert again(waiting).cpu == "CPU1"

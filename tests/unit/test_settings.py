@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -248,3 +250,28 @@ def test_a_directory_that_cannot_be_made_is_told(load: Load, tmp_path: Path) -> 
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(SettingsError, match=r"run_dir: cannot make .*: Permission denied"):
         load('run_dir = "closed/run"\n' + LEAST)
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "a\\u0000b", "locked/spool", "file/spool"])
+@pytest.mark.parametrize("key", ["spools.default.path", "run_dir", "log_dir", "database"])
+def test_a_path_that_cannot_even_be_looked_at_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, path: str
+) -> None:
+    real = os.stat
+
+    def stat(path: Any, *rest: Any, **options: Any) -> os.stat_result:
+        if "locked/" in os.fsdecode(path):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *rest, **options)
+
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "file").touch()
+    spool = path if key == "spools.default.path" else "spool"
+    more = "" if key == "spools.default.path" else f'{key} = "{path}"\n'
+    if key == "database":
+        more = f'database = "sqlite:///{path}/orchestrator.db"\n'
+    file = tmp_path / "orchestrator.toml"
+    file.write_text(f'{more}[spools.default]\npath = "{spool}"\n')
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(SettingsError, match=rf"orchestrator.toml: {re.escape(key)}: "):
+        load_settings(file)

@@ -10,12 +10,15 @@ from orchestrator.store.engines import (
     add_cpus,
     draining_engines,
     engine_states,
+    free_deserted,
+    placed_by_engine,
     remove_cpu,
     seed_cpus,
     set_draining,
     set_health,
+    stray_cpus,
 )
-from orchestrator.store.models import Engines, Events, Health
+from orchestrator.store.models import Engines, Events, Health, Queue
 from orchestrator.store.placing import capacities, has_waiting_jobs, hold, place, waiting_jobs
 from orchestrator.store.running import ended, intend_start, started
 from orchestrator.store.taking import ask_end
@@ -146,3 +149,37 @@ def test_jobs_on_an_engine_without_any_row_are_counted() -> None:
     placed()
     Engines.delete().execute()
     assert (capacities()["engine1"].cpus, capacities()["engine1"].jobs) == (0, 1)
+
+
+def test_a_cpu_whose_job_was_deleted_from_queue_by_hand_is_free_again() -> None:
+    seed_cpus("engine1", 3)
+    lost, kept, told = placed("LOST"), placed("KEPT", cpu="CPU2"), placed("TOLD", cpu="CPU3")
+    for job in (lost, told):
+        intend_start(job, "host/me", None)
+        started(again(job), str(job.id))
+    ended(again(told), JobStatus.TIMEOUT, "the engine is silent", cpu_is_free=False)
+    assert free_deserted() == []
+    Engines.insert(engine="engine1", cpu="CPU4", job_id=99).execute()
+    Queue.delete().where(Queue.id == lost.id).execute()
+
+    assert free_deserted() == [("engine1", "CPU1", lost.id), ("engine1", "CPU4", 99)]
+    assert free_deserted() == []
+    assert [(each["cpu"], each["status"]) for each in cpus_of_engines()["engine1"]] == [
+        ("CPU1", "FREE"), ("CPU2", "JUST_INSERTED"), ("CPU3", "RUNNING"), ("CPU4", "FREE"),
+    ]  # fmt: skip
+    assert events_of(lost.id)[-1]["move"] == "CPU free"
+    assert again(kept).cpu == "CPU2"
+
+
+def test_rows_with_a_status_that_does_not_exist_are_found() -> None:
+    seed_cpus("engine1", 1)
+    Engines.insert(engine="engine1", cpu="CPU2", status="free").execute()
+    assert stray_cpus() == [("engine1", "CPU2", "free")]
+
+
+def test_jobs_are_counted_by_the_engine_that_they_were_placed_on() -> None:
+    seed_cpus("engine1", 3)
+    placed("A")
+    ended(again(placed("B", cpu="CPU2")), JobStatus.FAILED, "x")
+    queued("C")
+    assert placed_by_engine() == {"engine1": 1}
