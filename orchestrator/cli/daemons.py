@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import click
 
-from orchestrator.cli.settings import open_store, settings_of
+from orchestrator.cli.output import json_option, print_json
+from orchestrator.cli.settings import check_engines, checked_settings_of, open_database, open_store, settings_of
+from orchestrator.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.daemon import Part
+    from orchestrator.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -18,51 +30,100 @@ def up(ctx: click.Context) -> None:
 
 @click.command()
 @click.option("--once", is_flag=True, help="Take what lies in the spools now, and end.")
+@json_option
 @click.pass_context
-def watch(ctx: click.Context, once: bool) -> None:
+def watch(ctx: click.Context, once: bool, as_json: bool) -> None:
     """Watch the spools: job files become rows of QUEUE."""
-    from orchestrator.daemon import ring_schedule, run_daemon, watch_once, watch_parts
+    from orchestrator.daemon import ring_schedule, run_daemon
 
     if not once:
-        run_daemon(settings_of(ctx), watch_parts)
+        _no_json(as_json)
+        run_daemon(settings_of(ctx), _checked_watch_parts)
         return
-    settings = open_store(ctx)
-    click.echo(f"{watch_once(settings)} taken")
+    settings = checked_settings_of(ctx)
+    open_database(settings)
+    taken, all_served = _take_once(settings)
     ring_schedule(settings)
+    if as_json:
+        print_json({"taken": taken})
+    else:
+        click.echo(f"{taken} taken")
+    if not all_served:
+        ctx.exit(StoreError.exit_status)
+
+
+def _checked_watch_parts(settings: Settings) -> list[Part]:
+    """Give what `watch` runs. It needs no engine, but a job is refused by what the settings say of them."""
+    from orchestrator.daemon import watch_parts
+
+    check_engines(settings)
+    return watch_parts(settings)
+
+
+def _take_once(settings: Settings) -> tuple[int, bool]:
+    """Take what lies in the spools, each by itself; how many job files, and whether all spools could be used."""
+    from orchestrator.daemon import watch_once
+    from orchestrator.spool.directory import SpoolGone
+
+    taken, all_served = 0, True
+    for name, spool in settings.spools.items():
+        try:
+            taken += watch_once(replace(settings, spools={name: spool}))
+        except (OSError, SpoolGone) as exc:
+            why = f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) else exc
+            log.error("spool %s (%s) cannot be used: %s", name, spool.path, why)
+            all_served = False
+    return taken, all_served
 
 
 @click.command()
 @click.option("--once", is_flag=True, help="Place, start, check and release once, and end.")
+@json_option
 @click.pass_context
-def schedule(ctx: click.Context, once: bool) -> None:
+def schedule(ctx: click.Context, once: bool, as_json: bool) -> None:
     """Place, start, check and release jobs."""
     from orchestrator.daemon import checkstatus_once, run_daemon, schedule_once, schedule_parts
 
     if not once:
+        _no_json(as_json)
         run_daemon(settings_of(ctx), schedule_parts)
         return
     settings = open_store(ctx)
     checkstatus_once(settings)
-    schedule_once(settings)
-    checkstatus_once(settings)
+    engines = schedule_once(settings)
+    released = checkstatus_once(settings)
+    if as_json:
+        print_json({"engines": engines, "released": released})
 
 
 @click.command()
 @click.option("--once", is_flag=True, required=True, help="Place waiting jobs on free CPUs, and end.")
+@json_option
 @click.pass_context
-def scheduler(ctx: click.Context, once: bool) -> None:
+def scheduler(ctx: click.Context, once: bool, as_json: bool) -> None:
     """Place waiting jobs once, for cron."""
     from orchestrator.daemon import schedule_once
 
-    schedule_once(open_store(ctx))
+    engines = schedule_once(open_store(ctx))
+    if as_json:
+        print_json({"engines": engines})
 
 
 @click.command()
 @click.option("--once", is_flag=True, required=True, help="Start what was placed, check what runs, release, and end.")
+@json_option
 @click.pass_context
-def checkstatus(ctx: click.Context, once: bool) -> None:
+def checkstatus(ctx: click.Context, once: bool, as_json: bool) -> None:
     """Start, check and release once, for cron."""
     from orchestrator.daemon import checkstatus_once
 
-    if not checkstatus_once(open_store(ctx)):
+    released = checkstatus_once(open_store(ctx))
+    if as_json:
+        print_json({"released": released})
+    if not released:
         ctx.exit(1)
+
+
+def _no_json(as_json: bool) -> None:
+    if as_json:
+        raise UsageError("--json needs --once: a program that goes on prints nothing")
