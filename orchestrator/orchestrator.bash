@@ -9,7 +9,8 @@
 #     orchestrator_run    [OPTION...] JOB [key=value ...]   submit and wait
 #     orchestrator_submit [OPTION...] JOB [key=value ...]   prints NAME, also sets ORCHESTRATOR_NAME; 0, 64 or 69
 #     orchestrator_wait   [OPTION...] NAME                  one waiter for each NAME; a NAME that never was looks green
-#     orchestrator_cancel [-s SPOOL] NAME                   whoever waits for it gets 66 (CANCELLED)
+#     orchestrator_cancel [-s SPOOL] NAME                   whoever waits for it gets 66 (CANCELLED); 0, 64 or 69,
+#                                                           and 1 where there is nothing (more) to cancel
 # Each works in a process of its own, so no trap, option, directory or variable leaks into the caller's shell. The
 # pid= of the job file is that process: a SIGQUIT that comes late can never hit the caller's shell, which may have
 # no trap for it. orchestrator_submit gives no pid=, since nobody waits yet; give pid=... as a pair to have one.
@@ -357,10 +358,12 @@ _orc_cancel() { # for whoever waits, the light must turn red: removing it would 
     if _orc_withdraw; then
         printf 'CANCELLED job=%s reason="withdrawn before it was taken"\n' "${name%%@*}" >".$name.light.tmp"
         mv -f ".$name.light.tmp" "$light"
-    elif [ -e "$light" ] && [ ! -s "$light" ]; then
-        _orc_ask_to_cancel
-    else
+    elif [ ! -e "$light" ] || [ -s "$light" ]; then
         _orc_say "nothing to cancel: job $name has ended, or never was in $spool"
+        return 1
+    elif ! _orc_ask_to_cancel 2>/dev/null; then
+        _orc_say "cannot write $spool/$name.cancel: job $name was not cancelled"
+        return 69
     fi
 }
 

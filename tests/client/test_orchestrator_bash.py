@@ -1002,6 +1002,15 @@ def test_sourced_it_asks_to_cancel_what_was_taken_and_leaves_the_light_to_the_wa
     assert waiter.ended().status == 66
 
 
+def test_sourced_it_cannot_cancel_what_is_not_there_or_has_ended(bench: Bench, tmp_path: Path) -> None:
+    bench.spool.light("ended").write_text(FAILED_7)
+    script = _script(tmp_path, 'for name in nosuch ended; do orchestrator_cancel "$name"; echo "$?"; done')
+    ended = bench.start(file=script).ended()
+    assert (ended.status, ended.out) == (0, "1\n1\n")
+    assert ended.err.count("nothing to cancel") == 2
+    assert bench.spool.left() == ["ended.trafficlight"]
+
+
 def test_sourced_a_signal_to_the_waiting_process_cancels_and_the_caller_goes_on(bench: Bench, tmp_path: Path) -> None:
     client = bench.start(file=_script(tmp_path, 'orchestrator_run MASK_CRM\necho "$?"'))
     taken = bench.spool.take()
