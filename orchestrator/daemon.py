@@ -26,6 +26,7 @@ from orchestrator.scheduler.gone import GoneEngine, gone_engines
 from orchestrator.scheduler.schedule import cancel_for_gone_callers, schedule, tidy
 from orchestrator.settings import Settings, load_settings
 from orchestrator.spool.claim import ignore_lease_breaks
+from orchestrator.spool.directory import SpoolGone
 from orchestrator.spool.intake import Intake
 from orchestrator.spool.release import Release
 from orchestrator.spool.watch import SCHEDULE_BEAT, SpoolWatch, show_served
@@ -363,7 +364,10 @@ def watch_once(settings: Settings) -> tuple[int, bool]:
             finally:
                 taken += Intake(settings, spool, this_host()).take_all()
         except Exception as exc:  # noqa: BLE001 - one spool that cannot be served keeps no other waiting
-            log.error("spool %s: %s: %s", spool.name, type(exc).__name__, exc)
+            why = f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) and exc.filename else repr(exc)
+            log.error(
+                "spool %s (%s) cannot be used: %s", spool.name, spool.path, exc if isinstance(exc, SpoolGone) else why
+            )
             served = False
     return taken, served
 

@@ -9,7 +9,8 @@
 #     orchestrator_run    [OPTION...] JOB [key=value ...]   submit and wait
 #     orchestrator_submit [OPTION...] JOB [key=value ...]   prints NAME, also sets ORCHESTRATOR_NAME; 0, 64 or 69
 #     orchestrator_wait   [OPTION...] NAME                  one waiter for each NAME; a NAME that never was looks green
-#     orchestrator_cancel [-s SPOOL] NAME                   whoever waits for it gets 66 (CANCELLED)
+#     orchestrator_cancel [-s SPOOL] NAME                   whoever waits for it gets 66 (CANCELLED); 0, 64 or 69,
+#                                                           and 1 where there is nothing (more) to cancel
 # Each works in a process of its own, so no trap, option, directory or variable leaks into the caller's shell. The
 # pid= of the job file is that process: a SIGQUIT that comes late can never hit the caller's shell, which may have
 # no trap for it. orchestrator_submit gives no pid=, since nobody waits yet; give pid=... as a pair to have one.
@@ -208,7 +209,7 @@ _orc_wait() {
     grace=${ORCHESTRATOR_HEARTBEAT_GRACE:-20} every=${ORCHESTRATOR_HEARTBEAT_EVERY:-30}
     case $grace in *[!0-9]* | ?????*) grace=20 ;; esac
     case $every in *[!0-9]* | ?????*) every=30 ;; esac
-    pause=10 stale='' quit_at=''
+    pause=10 stale='' lost='' quit_at=''
     _orc_choose_pause
     _orc_now
     began=$now beat_due=$((now + 2)) # most jobs are taken, many have ended by then, and a spool just started is served
@@ -312,9 +313,13 @@ _orc_red() { # the first line is cut with patterns only, and never run
     esac
 }
 
-_orc_gone() { # green, but only in the very spool that the light stood in
+_orc_in_place() { # does the spool's path still lead to where this process stands?
     # shellcheck disable=SC3013 # -ef: all six shells have it; one that had not would not give green
-    if [ ! -x . ] || [ ! . -ef "$spool" ]; then
+    [ -x . ] && [ . -ef "$spool" ]
+}
+
+_orc_gone() { # green, but only in the very spool that the light stood in
+    if ! _orc_in_place; then
         _orc_say "the spool $spool was removed, moved or unmounted: ask the orchestrator how job $name ended"
         return 69
     fi
@@ -324,15 +329,20 @@ _orc_gone() { # green, but only in the very spool that the light stood in
 }
 
 _orc_interrupted() {
+    moved="the spool $spool was removed, moved or unmounted"
     if [ -n "$keep" ]; then
-        _orc_say "got $signal, job $name goes on (--keep): its light is $spool/$light"
+        ! _orc_in_place || moved="its light is $spool/$light"
+        _orc_say "got $signal, job $name goes on (--keep): $moved"
     elif _orc_withdraw; then
         rm -f "$light"
         _orc_say "got $signal: job $name was withdrawn from $spool before it was taken"
-    else
-        _orc_ask_to_cancel
+    elif ! _orc_in_place; then # nobody would read a NAME.cancel here
+        _orc_say "got $signal, but $moved: job $name was not cancelled and may go on; ask the orchestrator"
+    elif _orc_ask_to_cancel 2>/dev/null; then
         rm -f "$light"
         _orc_say "got $signal: job $name is being cancelled through $spool/$name.cancel"
+    else
+        _orc_say "got $signal, but cannot write $spool/$name.cancel: job $name was not cancelled and may go on"
     fi
 }
 
@@ -348,14 +358,23 @@ _orc_cancel() { # for whoever waits, the light must turn red: removing it would 
     if _orc_withdraw; then
         printf 'CANCELLED job=%s reason="withdrawn before it was taken"\n' "${name%%@*}" >".$name.light.tmp"
         mv -f ".$name.light.tmp" "$light"
-    elif [ -e "$light" ] && [ ! -s "$light" ]; then
-        _orc_ask_to_cancel
-    else
+    elif [ ! -e "$light" ] || [ -s "$light" ]; then
         _orc_say "nothing to cancel: job $name has ended, or never was in $spool"
+        return 1
+    elif ! _orc_ask_to_cancel 2>/dev/null; then
+        _orc_say "cannot write $spool/$name.cancel: job $name was not cancelled"
+        return 69
     fi
 }
 
-_orc_heartbeat() { # forks, so it is asked rarely; it fails with 69 when the job was withdrawn
+_orc_heartbeat() { # forks, so it is asked rarely; it fails with 69 when the job was withdrawn, or the spool is gone
+    if ! _orc_in_place; then
+        [ -z "$lost" ] || { _orc_gone || return; }
+        lost=yes beat_due=$((now + every)) # it may be mounted anew just now: looked at once more
+        [ "$every" -le 5 ] || beat_due=$((now + 5))
+        return 0
+    fi
+    lost=''
     if find .heartbeat -mmin -3 2>/dev/null | grep -q .; then
         [ -z "$stale" ] || _orc_say "the spool $spool is served again: waiting for job $name"
         stale='' beat_due=$((now + every))

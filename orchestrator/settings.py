@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from orchestrator.errors import SettingsError
 from orchestrator.job import DEFAULT_PRIORITY, is_engine_name, is_name
 
 T = TypeVar("T")
+
+# What is meant to be {param.NAME}, perhaps misspelt: it would reach the command as it stands.
+_LIKE_PARAM = re.compile(r"\{\s*params?\s*(?:\.[^{}]*)?\}|\{\s*params?\.[^{}]*", re.IGNORECASE)
 
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
 CONFIG_PLACES = ("orchestrator.toml", "/etc/orchestrator/orchestrator.toml")
@@ -84,7 +88,7 @@ def load_settings(file: Path) -> Settings:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as exc:
         raise SettingsError(f"{file}: cannot be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (ValueError, RecursionError) as exc:  # also UTF-8, a number of too many digits, too many brackets
         raise SettingsError(f"{file}: not TOML: {exc}") from exc
     base = file.absolute().parent
     top = SettingsTable(str(file), "", table)
@@ -138,7 +142,7 @@ class SettingsTable:
             return default
         value = self._values.pop(key)
         if type(value) is not kind:
-            found = "" if key == "password" else f", not {value!r}"
+            found = "" if key == "password" else f", not {_shown(value)}"
             self.fail(key, f"must be {_TYPE_NAMES[kind]}{found}")
         return value
 
@@ -156,7 +160,7 @@ class SettingsTable:
         self._known.append(key)
         value = self._values.pop(key, default)
         if type(value) not in kinds:
-            self.fail(key, f"must be {' or '.join(_TYPE_NAMES[kind] for kind in kinds)}, not {value!r}")
+            self.fail(key, f"must be {' or '.join(_TYPE_NAMES[kind] for kind in kinds)}, not {_shown(value)}")
         return cast("T", value)
 
     @overload
@@ -170,7 +174,7 @@ class SettingsTable:
             return default
         value = self._values.pop(key)
         if type(value) not in (int, float, str):
-            self.fail(key, f"must be a duration such as 30, '30s' or '2h', not {value!r}")
+            self.fail(key, f"must be a duration such as 30, '30s' or '2h', not {_shown(value)}")
         try:
             return parse_duration(str(value))
         except ValueError as exc:
@@ -206,6 +210,15 @@ class SettingsTable:
                 self.fail(key, "unknown key" + (f" (did you mean {close[0]}?)" if close else ""))
 
 
+def _shown(value: object) -> str:
+    """Give a value for a message: not all of a long one, and some numbers are too long for Python to write."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 _TYPE_NAMES: dict[type, str] = {
     str: "a string", int: "a whole number", bool: "true or false", list: "a list", dict: "a table",
 }  # fmt: skip
@@ -223,11 +236,15 @@ def _database(top: SettingsTable, base: Path) -> str:
     file = base / path[1:]
     if not _looked_at(top, "database", file.parent, Path.is_dir):
         top.fail("database", f"the directory is missing: {file.parent}")
+    if file.is_dir():
+        top.fail("database", f"is a directory: {file}")
     return f"sqlite:///{file}"
 
 
 def _directory(table: SettingsTable, key: str, base: Path, *, make: int | None, default: str | None = None) -> Path:
     text = table.take(key, str, default, needed=default is None) or ""
+    if not text:
+        table.fail(key, "must not be empty")
     path = base / text
     there = _looked_at(table, key, path, Path.is_dir)
     nothing = not there and not _looked_at(table, key, path, Path.exists)
@@ -240,6 +257,8 @@ def _directory(table: SettingsTable, key: str, base: Path, *, make: int | None, 
             table.fail(key, f"cannot make {path}: {exc.strerror if isinstance(exc, OSError) else exc}")
         there = path.is_dir()
     if not there:
+        if _looked_at(table, key, path, Path.exists):
+            table.fail(key, f"is not a directory: {path}")
         table.fail(key, f"the directory is missing: {path}")
     return path
 
@@ -260,10 +279,10 @@ def _spool(name: str, table: SettingsTable, base: Path, engines: Mapping[str, En
             table.fail("engines", f"there is no [engines.{engine}]")
     priority = table.take("priority", int, DEFAULT_PRIORITY)
     if priority is None or not 0 <= priority <= 100:
-        table.fail("priority", f"must be from 0 to 100, not {priority}")
+        table.fail("priority", f"must be from 0 to 100, not {_shown(priority)}")
     observer = table.take("observer", str, "auto")
     if observer not in ("auto", "inotify", "polling"):
-        table.fail("observer", f"must be auto, inotify or polling, not {observer!r}")
+        table.fail("observer", f"must be auto, inotify or polling, not {_shown(observer)}")
     spool = SpoolSettings(
         name=name, path=path, engines=allowed, priority=priority or 0,
         timeout=table.take_seconds("timeout"),
@@ -280,7 +299,7 @@ def _engine(name: str, table: SettingsTable) -> EngineSettings:
     kind = table.take("kind", str, needed=True) or ""
     cpus = table.take("cpus", int)
     if cpus is not None and not 0 <= cpus <= 10_000:
-        table.fail("cpus", f"must be from 0 to 10000, not {cpus}")
+        table.fail("cpus", f"must be from 0 to 10000, not {_shown(cpus)}")
     return EngineSettings(name=name, kind=kind, cpus=cpus, options=table.rest(), where=table.where)
 
 
@@ -292,6 +311,11 @@ def _command(table: SettingsTable) -> tuple[str, ...]:
         table.fail("run", f"the program must be an absolute path, not {run[0]!r}")
     if run and "{param." in run[0]:
         table.fail("run", "the program itself cannot be a parameter")
+    from orchestrator.spool.policy import PARAM  # which needs this module
+
+    for word in (word for argument in run for word in _LIKE_PARAM.findall(argument)):
+        if not PARAM.fullmatch(word):
+            table.fail("run", f"{word!r} is not {{param.NAME}}, NAME of A-Za-z0-9_-")
     table.finish()
     return run or ()
 

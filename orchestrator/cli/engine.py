@@ -6,16 +6,18 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.output import json_option, print_json, print_table
+from orchestrator.cli.output import help_without_command, json_option, print_json, print_table
 from orchestrator.cli.settings import open_store, settings_of
 from orchestrator.errors import EngineError, UsageError
 from orchestrator.settings import Settings
 from orchestrator.state import CpuStatus, EngineState
 
 
-@click.group()
-def engine() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def engine(ctx: click.Context) -> None:
     """List, add, remove, drain, resume and test engines."""
+    help_without_command(ctx)
 
 
 @engine.command("list")
@@ -98,7 +100,10 @@ def remove(ctx: click.Context, name: str, cpu: str, as_json: bool) -> None:
     open_store(ctx)
     from orchestrator.store.engines import remove_cpu
 
-    remove_cpu(name, cpu)
+    try:
+        remove_cpu(name, cpu)
+    except UnicodeEncodeError:  # bytes that no row can have
+        raise UsageError(f"there is no {cpu} of {name}: see `orchestrator engine list`") from None
     _print_result(as_json, {"engine": name, "removed": [cpu]}, f"{name}: {cpu} removed")
 
 

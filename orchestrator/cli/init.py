@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import sys
 from importlib.resources import files
@@ -18,31 +20,57 @@ _CHECKOUT_PROGRAM = ".venv/bin/orchestrator"  # in supervisor.conf, beside it
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory")
 @json_option
-def init(directory: Path, as_json: bool) -> None:
+def init(directory: str, as_json: bool) -> None:
     """Write orchestrator.toml, supervisor.conf and the directories into DIRECTORY; what is there already stays."""
-    directory = directory.absolute()
+    place = _absolute(directory)
     templates = files("orchestrator.cli") / "templates"
     texts = {
         "orchestrator.toml": (templates / "orchestrator.toml").read_text(encoding="utf-8"),
-        "supervisor.conf": _supervisor_conf((templates / "supervisor.conf").read_text(encoding="utf-8"), directory),
+        "supervisor.conf": _supervisor_conf((templates / "supervisor.conf").read_text(encoding="utf-8"), place),
     }
-    made = [name for name, text in texts.items() if not _is_there(directory / name, text)]
-    directory.mkdir(parents=True, exist_ok=True)
+    # Everything is looked at before anything is written.
+    made = [name for name, text in texts.items() if not _is_there(place / name, text)]
+    missing = [name for name in _DIRECTORIES if not _is_directory(place / name)]
+    _make_reachable(place)
     for name in made:
-        with (directory / name).open("x", encoding="utf-8") as file:
+        with (place / name).open("x", encoding="utf-8") as file:
             file.write(texts[name])
-    for name, mode in _DIRECTORIES.items():
-        if not (directory / name).is_dir():
-            (directory / name).mkdir()
-            (directory / name).chmod(mode)
-            made.append(f"{name}/")
+    for name in missing:
+        (place / name).mkdir()
+        (place / name).chmod(_DIRECTORIES[name])
+        made.append(f"{name}/")
     if as_json:
-        print_json({"directory": str(directory), "made": made})
+        print_json({"directory": str(place), "made": made})
     else:
-        click.echo(f"{directory}: {' '.join(made) or 'all there'}\nnext: edit orchestrator.toml, then run")
-        click.echo(f"  orchestrator --config {directory / 'orchestrator.toml'} up")
+        command = f"orchestrator --config {shlex.quote(str(place / 'orchestrator.toml'))} up"
+        told = f"{place}: {' '.join(made) or 'all there'}\nnext: edit orchestrator.toml, then run\n  {command}"
+        click.echo(os.fsencode(told))  # a path may be other than UTF-8
+
+
+def _absolute(directory: str) -> Path:
+    if not directory:
+        raise UsageError("DIRECTORY is empty")
+    try:
+        return Path(directory).absolute()
+    except FileNotFoundError:
+        raise UsageError("the current directory is gone: give an absolute path") from None
+
+
+def _is_directory(path: Path) -> bool:
+    """Tell whether the directory is there. Raises UsageError where something else is in its place."""
+    if not path.is_dir() and os.path.lexists(path):
+        raise UsageError(f"{path} is no directory: choose another place")
+    return path.is_dir()
+
+
+def _make_reachable(directory: Path) -> None:
+    """Make the directory, and those above it; callers pass through them to the spool, whatever the umask is."""
+    missing = [each for each in (directory, *directory.parents) if not each.is_dir()]
+    for each in reversed(missing):
+        each.mkdir()
+        each.chmod(0o755)
 
 
 def _is_there(path: Path, text: str) -> bool:

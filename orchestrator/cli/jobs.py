@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 from orchestrator.cli.output import job_as_json, json_option, print_json, print_table
@@ -10,6 +12,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.job import Job, ascii_line
 from orchestrator.state import JobStatus
 
+HIGHEST = 2**63 - 1  # of SQLite's numbers
 _COLUMNS = ("id", "name", "status", "priority", "engine", "cpu", "attempts", "submitted_at", "reason")
 
 
@@ -23,7 +26,7 @@ def jobs(ctx: click.Context, active: bool, limit: int, as_json: bool) -> None:
     open_store(ctx)
     from orchestrator.store.views import list_jobs
 
-    found = list_jobs(ended_too=not active, limit=limit)
+    found = list_jobs(ended_too=not active, limit=min(limit, HIGHEST))
     if as_json:
         print_json([job_as_json(job) for job in found])
     else:
@@ -110,7 +113,9 @@ def release(ctx: click.Context, name: str, as_json: bool) -> None:
 def _find(name: str) -> Job:
     from orchestrator.store.views import find_job
 
-    job = find_job(name)
+    job = None
+    with contextlib.suppress(UnicodeEncodeError, OverflowError):  # bytes or a number that no row can have
+        job = find_job(name)
     if job is None:
         raise OrchestratorError(f"no job {name}: see `orchestrator jobs`")
     return job

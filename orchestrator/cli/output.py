@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
+from orchestrator.errors import UsageError
 from orchestrator.job import Job, ascii_line
 
 JOB_FIELDS = (
@@ -19,6 +21,18 @@ JOB_FIELDS = (
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --json to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def help_without_command(ctx: click.Context) -> None:
+    """Show a group's help, as for wrong usage, where no command of it was given."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(UsageError.exit_status)
+
+
+def discard_output() -> None:
+    """Let a stdout go that takes nothing: else the interpreter would try once more at its end, and fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def print_json(value: object) -> None:

@@ -9,7 +9,7 @@ import click
 
 from orchestrator.cli.engine import engines_as_json
 from orchestrator.cli.output import json_option, print_json, print_table
-from orchestrator.cli.settings import open_store
+from orchestrator.cli.settings import checked_settings_of, open_database
 from orchestrator.settings import SpoolSettings
 
 
@@ -18,7 +18,8 @@ from orchestrator.settings import SpoolSettings
 @click.pass_context
 def status(ctx: click.Context, as_json: bool) -> None:
     """Show the queue, the engines and the spools. Exit status 1 where a spool is not served."""
-    settings = open_store(ctx)
+    settings = checked_settings_of(ctx)
+    open_database(settings)
     from orchestrator.store.views import count_by_status
 
     spools = [_spool_as_json(spool) for spool in settings.spools.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -83,6 +84,7 @@ def _seconds_above_zero(_ctx: click.Context, _param: click.Parameter, value: flo
     help="Of environments, jobs, executions.",
 )
 @click.option("--fault", "faults", multiple=True, metavar="NAME[=VALUE]", help="Misbehave; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print the address as JSON, in one line.")
 def simulate_engine(
     *,
     port: int,
@@ -95,6 +97,7 @@ def simulate_engine(
     token_life: float | None,
     first_id: int,
     faults: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Serve a simulated masking engine on 127.0.0.1 until SIGTERM or SIGINT."""
     from orchestrator.simulator.catalogue import CatalogueError
@@ -122,7 +125,7 @@ def simulate_engine(
     try:
         _start(simulator, f"{ADDRESS}:{port}")
         try:
-            _tell(f"listening on {simulator.url}")
+            _tell(json.dumps({"url": simulator.url}) if as_json else f"listening on {simulator.url}")
             signal.sigwait(ends)
         finally:
             simulator.stop()

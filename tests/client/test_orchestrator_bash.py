@@ -365,6 +365,64 @@ def test_a_light_that_went_with_its_whole_spool_is_not_green(bench: Bench, how: 
     assert "was removed, moved or unmounted" in ended.err
 
 
+def test_a_spool_that_is_moved_away_ends_the_wait_with_69(in_every_shell: EveryShell) -> None:
+    def check(bench: Bench) -> None:
+        client = bench.start("MASK_CRM", ORCHESTRATOR_HEARTBEAT_EVERY="1")
+        taken = bench.spool.take()
+        bench.spool.path.rename(bench.spool.path.with_name("elsewhere"))
+        ended = client.ended()
+        assert (ended.status, ended.out) == (69, "")
+        assert re.fullmatch(r"orchestrator\.bash: the spool \S+ was removed, moved or unmounted: .+\n", ended.err)
+        assert (bench.spool.path.with_name("elsewhere") / taken.light.name).exists()
+
+    in_every_shell(check)
+
+
+def test_a_spool_that_comes_back_within_a_moment_is_waited_in(in_every_shell: EveryShell) -> None:
+    def check(bench: Bench) -> None:
+        client = bench.start("MASK_CRM", ORCHESTRATOR_HEARTBEAT_EVERY="2")
+        taken = bench.spool.take()
+        elsewhere = bench.spool.path.with_name("elsewhere")
+        bench.spool.path.rename(elsewhere)
+        assert client.still_waits(2.2)  # the look after 2 s finds it gone
+        elsewhere.rename(bench.spool.path)
+        assert client.still_waits(2.2)  # and the next one finds it
+        taken.green()
+        assert client.ended() == Ended(0, "", "")
+
+    in_every_shell(check)
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
+def test_a_signal_in_a_spool_that_was_moved_says_what_became_of_the_job(bench: Bench, taken: bool) -> None:
+    client = bench.start("MASK_CRM")
+    name = bench.spool.take().name if taken else bench.spool.job_file().stem
+    elsewhere = bench.spool.path.with_name("elsewhere")
+    bench.spool.path.rename(elsewhere)
+    client.send(signal.SIGTERM)
+    ended = client.ended()
+    left = [file for file in Spool(elsewhere).left() if not file.startswith(".")]
+    assert ended.status == 143
+    if taken:
+        assert "was removed, moved or unmounted" in ended.err
+        assert f"job {name} was not cancelled" in ended.err
+        assert left == [f"{name}.trafficlight"]
+    else:
+        assert f"job {name} was withdrawn" in ended.err
+        assert left == []
+
+
+def test_with_keep_a_signal_in_a_spool_that_was_moved_names_no_light_there(bench: Bench) -> None:
+    client = bench.start("--keep", "MASK_CRM")
+    bench.spool.take()
+    bench.spool.path.rename(bench.spool.path.with_name("elsewhere"))
+    client.send(signal.SIGTERM)
+    ended = client.ended()
+    assert ended.status == 143
+    assert "its light is" not in ended.err
+    assert "was removed, moved or unmounted" in ended.err
+
+
 # --- the job file -----------------------------------------------------------------------------------------------
 
 
@@ -942,6 +1000,15 @@ def test_sourced_it_asks_to_cancel_what_was_taken_and_leaves_the_light_to_the_wa
     (bench.spool.path / f"{taken.name}.cancel").unlink()
     taken.red("CANCELLED id=1\n")
     assert waiter.ended().status == 66
+
+
+def test_sourced_it_cannot_cancel_what_is_not_there_or_has_ended(bench: Bench, tmp_path: Path) -> None:
+    bench.spool.light("ended").write_text(FAILED_7)
+    script = _script(tmp_path, 'for name in nosuch ended; do orchestrator_cancel "$name"; echo "$?"; done')
+    ended = bench.start(file=script).ended()
+    assert (ended.status, ended.out) == (0, "1\n1\n")
+    assert ended.err.count("nothing to cancel") == 2
+    assert bench.spool.left() == ["ended.trafficlight"]
 
 
 def test_sourced_a_signal_to_the_waiting_process_cancels_and_the_caller_goes_on(bench: Bench, tmp_path: Path) -> None:

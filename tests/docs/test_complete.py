@@ -15,6 +15,7 @@ from orchestrator.checkstatus import worker
 from orchestrator.cli import orchestrator
 from orchestrator.engines.base import make_engine
 from orchestrator.engines.delphix import client, verdict
+from orchestrator.engines.delphix.settings import DelphixSettings
 from orchestrator.job import _KEYS, CANCEL_SUFFIX, JOB_SUFFIX, LIGHT_SUFFIX
 from orchestrator.settings import SettingsTable, load_settings
 from orchestrator.simulator.command import simulate_engine
@@ -142,9 +143,9 @@ def test_documented_defaults_of_settings_are_those_of_the_code(tmp_path: Path) -
     assert (settings.run_dir.name, settings.log_dir.name) == (defaults["run_dir"], defaults["log_dir"])
     assert (str(spool.priority), spool.observer) == (defaults["priority"], defaults["observer"])
     assert str(spool.shell_commands).lower() == defaults["shell_commands"]
-    assert f"{client.DelphixSettings.poll:g}s" == defaults["poll"]
-    assert f"{client.DelphixSettings.lost_start_wait:g}s" == defaults["lost_start_wait"]
-    assert str(client.DelphixSettings.verify).lower() == defaults["verify"]
+    assert f"{DelphixSettings.poll:g}s" == defaults["poll"]
+    assert f"{DelphixSettings.lost_start_wait:g}s" == defaults["lost_start_wait"]
+    assert str(DelphixSettings.verify).lower() == defaults["verify"]
 
 
 def test_every_key_of_a_job_file_is_documented_and_no_other() -> None:

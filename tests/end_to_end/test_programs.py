@@ -198,7 +198,7 @@ def test_one_bad_spool_does_not_keep_cron_from_serving_the_others(house: House, 
 
     assert done.stdout == "1 taken\n"
     [line] = done.stderr.splitlines()
-    assert "spool aaa: " in line
+    assert "spool aaa (" in line
     assert house.job("CRON")["status"] == "QUEUED"
     assert (house.spool / ".heartbeat").exists()
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from orchestrator.engines.delphix import client as client_module
-from orchestrator.engines.delphix.client import DelphixClient, DelphixSettings, NotThere, Refused
+from orchestrator.engines.delphix.client import DelphixClient, NotThere, Refused
+from orchestrator.engines.delphix.settings import DelphixSettings
 from orchestrator.errors import EngineDown, LoginRefused, StartRefused, StartUnknown
 from orchestrator.simulator import Simulator
 

@@ -43,6 +43,85 @@ def test_the_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "new" / "spool").stat().st_mode) == 0o2770
 
 
+@pytest.mark.parametrize("name", ["new", "deep/er/new"])
+def test_callers_reach_the_spool_through_directories_that_it_made_whatever_the_umask(tmp_path: Path, name: str) -> None:
+    before = os.umask(0o077)
+    try:
+        assert init(tmp_path / name).returncode == 0
+    finally:
+        os.umask(before)
+
+    made = [tmp_path / name, *(tmp_path / name).parents]
+    assert {stat.S_IMODE(each.stat().st_mode) for each in made[: made.index(tmp_path)]} == {0o755}
+
+
+def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir(mode=0o700)
+
+    assert init(tmp_path / "new").returncode == 0
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+def test_an_empty_directory_name_is_wrong_usage(tmp_path: Path) -> None:
+    done = subprocess.run([ORCHESTRATOR, "init", ""], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 64
+    assert len(done.stderr.splitlines()) == 1
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["spool", "run", "log"])
+def test_a_file_in_the_place_of_a_directory_is_named_and_nothing_is_made(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+
+    done = init(tmp_path)
+
+    assert done.returncode == 64
+    assert f"{tmp_path / name} is no directory" in done.stderr
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_directory_below_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    done = init(tmp_path / "file" / "new")
+
+    assert done.returncode == 74
+    assert f"{tmp_path}/file" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_in_a_directory_that_is_gone_a_relative_one_is_told_in_one_line(tmp_path: Path) -> None:
+    gone = 'mkdir gone; cd gone; rmdir ../gone; exec "$0" init x'
+    done = subprocess.run(
+        ["bash", "-c", gone, str(ORCHESTRATOR)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 64
+    assert done.stderr == "orchestrator: the current directory is gone: give an absolute path\n"
+
+
+def test_the_command_that_it_tells_is_what_a_shell_can_run(tmp_path: Path) -> None:
+    directory = tmp_path / "it's $HOME; touch ran"
+    printed = init(directory).stdout.splitlines()[-1]
+
+    command = printed.strip().removeprefix("orchestrator ").removesuffix(" up")
+    done = subprocess.run(
+        ["bash", "-c", f"{ORCHESTRATOR} {command} jobs"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_directory_whose_name_is_no_utf_8_serves_as_well(tmp_path: Path) -> None:
+    directory = os.fsencode(tmp_path) + b"/\xff"
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as in most locales
+    done = subprocess.run([ORCHESTRATOR, "init", directory], capture_output=True, check=False, env=strict)
+
+    assert done.returncode == 0, done.stderr
+    assert os.path.isdir(directory + b"/spool")
+
+
 def test_the_settings_that_it_writes_can_be_read(made: Path) -> None:
     settings = load_settings(made / "orchestrator.toml")
 

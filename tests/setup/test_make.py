@@ -112,3 +112,10 @@ def test_the_spool_of_the_checkout_holds_its_readme_only_and_points_to_the_contr
 
     assert [path for path in tracked() if path.parent == ROOT / "spool"] == [readme]
     assert "docs/protocol.md" in readme.read_text()
+
+
+def test_the_shell_client_is_installed_beside_the_program() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+    assert project["tool"]["setuptools"]["script-files"] == ["orchestrator/orchestrator.bash"]
+    assert (ROOT / "orchestrator" / "orchestrator.bash").read_text().startswith("#!/usr/bin/env bash\n")

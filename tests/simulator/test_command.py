@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -63,6 +64,14 @@ def run() -> Iterator[Run]:
             return process, line.removeprefix("listening on ").rstrip("\n")
 
         yield started
+
+
+def test_the_address_is_printed_as_json_too_in_one_line() -> None:
+    with subprocess.Popen([*COMMAND, "--json"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = json.loads(process.stdout.readline())["url"]
+        log_in(url)
+        process.terminate()
 
 
 def log_in(url: str, user: str = "admin", password: str = "admin") -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engines.delphix.client import DelphixSettings, read_settings
+from orchestrator.engines.delphix.settings import DelphixSettings, read_settings
 from orchestrator.errors import SettingsError
 from orchestrator.settings import CONFIG_VARIABLE, Settings, find_settings, load_settings
 
@@ -147,7 +148,21 @@ MISTAKES: list[tuple[str, str]] = [
     ('database = "postgresql://u:geheim@h/db"\n' + LEAST, "database: PostgreSQL is not supported yet"),
     ("database = 3\n" + LEAST, "database: must be a string, not 3"),
     ('run_dir = "a/b"\n' + LEAST, "run_dir: the directory is missing"),
-    ('log_dir = "orchestrator.toml"\n' + LEAST, "log_dir: the directory is missing"),
+    ('log_dir = "orchestrator.toml"\n' + LEAST, "log_dir: is not a directory: "),
+    ('run_dir = "orchestrator.toml"\n' + LEAST, "run_dir: is not a directory: "),
+    ('[spools.default]\npath = "orchestrator.toml"', "spools.default.path: is not a directory: "),
+    ('[spools.default]\npath = ""', "spools.default.path: must not be empty"),
+    ('run_dir = ""\n' + LEAST, "run_dir: must not be empty"),
+    ('log_dir = ""\n' + LEAST, "log_dir: must not be empty"),
+    ('database = "sqlite:///"\n' + LEAST, "database: must be sqlite:///PATH"),
+    ('database = "sqlite:///spool"\n' + LEAST, "database: is a directory: "),
+    ('database = "sqlite:///."\n' + LEAST, "database: is a directory: "),
+    ("a = " + "[" * 3000, "not TOML: "),
+    ("a = " + "1" * 5000, "not TOML: "),
+    (LEAST + "priority = 0x" + "f" * 5000, "spools.default.priority: must be from 0 to 100"),
+    (LEAST + "timeout = 0x" + "f" * 5000, "spools.default.timeout: "),
+    (LEAST + "observer = 0x" + "f" * 5000, "spools.default.observer: must be a string"),
+    (LEAST + '[engines.e]\nkind = "command"\ncpus = 0x' + "f" * 5000, "engines.e.cpus: must be from 0 to 10000"),
     (LEAST + "[engines.engine1]", "engines.engine1.kind: is missing"),
     (LEAST + '[engines."a@b"]\nkind = "command"', "engines.a@b: an engine's name has"),
     (LEAST + '[engines.e]\nkind = "command"\ncpus = -1', "engines.e.cpus: must be from 0 to 10000, not -1"),
@@ -155,6 +170,22 @@ MISTAKES: list[tuple[str, str]] = [
     (LEAST + "[commands.a]\nrun = []", "commands.a.run: must be a list of strings"),
     (LEAST + '[commands.a]\nrun = ["echo"]', "commands.a.run: the program must be an absolute path"),
     (LEAST + '[commands.a]\nrun = ["/bin/{param.x}"]', "commands.a.run: the program itself cannot be a parameter"),
+    *[
+        (
+            LEAST + f'[commands.a]\nrun = ["/bin/echo", "hello {wrong}"]',
+            f"commands.a.run: {wrong!r} is not {{param.NAME}}",
+        )
+        for wrong in (
+            "{param.}",
+            "{param}",
+            "{param.a b}",
+            "{param.wh\u00f6}",
+            "{params.who}",
+            "{PARAM.who}",
+            "{ param.who }",
+            "{param.who",
+        )
+    ],
     (LEAST + '[spools.b]\npath = "../{here}/spool"', "spools.b.path: the same directory as spools.default.path"),
 ]
 
@@ -169,6 +200,12 @@ def test_a_mistake_is_told_in_one_line_with_the_file_and_the_key(
     assert "\n" not in str(mistake.value)
     assert "geheim" not in str(mistake.value)
     assert mistake.value.exit_status == 78
+
+
+def test_other_braces_of_a_command_are_its_own(load: Load) -> None:
+    run = ("/usr/bin/find", "{param.where}", "-exec", "awk", "{print $1}", "{}", ";", '{"param": 1}', "")
+    settings = load(LEAST + f"[commands.a]\nrun = {json.dumps(run)}")
+    assert settings.commands["a"] == run
 
 
 def test_two_spools_on_one_directory_are_found_through_a_link(load: Load, tmp_path: Path) -> None:
@@ -207,7 +244,10 @@ ENGINE = {"kind": '"delphix"', "url": '"https://e/masking/api"', "username": '"u
         ("username", None, "username: is missing"),
         ("password", None, "password: is missing"),
         ("password", '"geheim"', "password: must be a reference (env:NAME, file:/path or keyring:service/user)"),
-        ("password", '"file:geheim"', "password: must be a reference"),
+        ("password", '"file:geheim"', "password: the path after file: must be absolute"),
+        ("password", '"file:"', "password: the path after file: must be absolute"),
+        ("url", '"https://e/masking/api?x=1"', "url: must end with the path, without ? or #"),
+        ("url", '"https://e/masking/api#x"', "url: must end with the path, without ? or #"),
         ("password", '"keyring:geheim"', "password: must be a reference"),
         ("password", '"env:"', "password: must be a reference"),
         ("password", '["geheim"]', "password: must be a"),

@@ -6,18 +6,15 @@ import json
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any
 
 import requests
 import urllib3
 
-from orchestrator.engines.secret import FORMS, is_reference, read_secret
+from orchestrator.engines.delphix.settings import DelphixSettings
+from orchestrator.engines.secret import read_secret
 from orchestrator.errors import EngineDown, EngineError, LoginRefused, StartRefused, StartUnknown
 from orchestrator.job import ascii_line
-from orchestrator.settings import EngineSettings, SettingsTable, read_options
 
 CONNECT_TIMEOUT = 5.0  # seconds
 READ_TIMEOUT = 30.0  # seconds without a byte
@@ -37,52 +34,6 @@ class NotThere(EngineError):  # noqa: N818 - named for what it tells
 
 class Refused(EngineError):  # noqa: N818 - named for what it tells
     """The engine answered with another 4xx status: this request will not be served."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DelphixSettings:
-    """The keys of an engine of kind delphix."""
-
-    url: str
-    username: str
-    password: str  # a reference, see engines/secret.py
-    verify: bool | str = True  # or the path of a CA file
-    poll: float = 2.0  # seconds: the longest between two looks at a running job
-    lost_start_wait: float = (
-        5.0  # seconds after a start was lost: if the engine does not show it by then, it never will
-    )
-
-
-def read_settings(settings: EngineSettings) -> DelphixSettings:
-    """Check the table of an engine. Raises SettingsError."""
-    return read_options(settings, _read)
-
-
-def _read(table: SettingsTable) -> DelphixSettings:
-    url = (table.take("url", str, needed=True) or "").rstrip("/")
-    if "@" in url:
-        table.fail("url", "must not hold credentials: set username and password")
-    try:
-        parts = urlsplit(url)
-        sensible = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, half an address
-        sensible = False
-    if not sensible:
-        table.fail("url", f"must be such as https://HOST/masking/api, not {url!r}")
-    password = table.take("password", str, needed=True) or ""
-    if not is_reference(password):
-        table.fail("password", f"must be a reference ({FORMS}), never the password itself")
-    verify = table.take_one_of("verify", (bool, str), True)
-    if isinstance(verify, str) and not Path(verify).is_file():
-        table.fail("verify", f"the CA file is missing: {verify}")
-    return DelphixSettings(
-        url=url,
-        username=table.take("username", str, needed=True) or "",
-        password=password,
-        verify=cast("bool | str", verify),
-        poll=table.take_seconds("poll", 2.0),
-        lost_start_wait=table.take_seconds("lost_start_wait", 5.0),
-    )
 
 
 class DelphixClient:

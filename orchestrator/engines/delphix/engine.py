@@ -10,7 +10,8 @@ from orchestrator.clock import surely_seconds_since
 from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, StartLost, State
 from orchestrator.engines.delphix import verdict
 from orchestrator.engines.delphix.catalogue import Catalogue, MaskingJob, read_jobs
-from orchestrator.engines.delphix.client import START_TAKES, DelphixClient, NotThere, Refused, Row, read_settings
+from orchestrator.engines.delphix.client import START_TAKES, DelphixClient, NotThere, Refused, Row
+from orchestrator.engines.delphix.settings import read_settings
 from orchestrator.errors import EngineDown, StartRefused, StartUnknown
 from orchestrator.job import Job, ascii_line
 from orchestrator.settings import EngineSettings, Settings
