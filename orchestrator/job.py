@@ -206,6 +206,7 @@ class Job:
     submitted_at: str
     started_at: str | None
     started_tick: str | None
+    unsure_tick: str | None
     ended_at: str | None
     kept_since: str | None
     released_at: str | None

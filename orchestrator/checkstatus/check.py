@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.checkstatus.trouble import Troubles
 from orchestrator.clock import seconds_since, surely_seconds_since
-from orchestrator.engines.base import Ended, Engine, Running, State
+from orchestrator.engines.base import Ended, Engine, Running, State, Unsure
 from orchestrator.errors import EngineDown
 from orchestrator.job import Job
 from orchestrator.state import JobStatus
 from orchestrator.store.database import StoreBusy
-from orchestrator.store.running import ended, ending_of, free_cpu, is_over, progress
+from orchestrator.store.running import doubt, ended, ending_of, free_cpu, is_over, progress
 from orchestrator.store.taking import ask_end
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ class Checker:
             if isinstance(state, Running) and not is_over(job):
                 if (state.rows_masked, state.rows_total) != (job.rows_masked, job.rows_total):
                     progress(job, state.rows_masked, state.rows_total)
-        if isinstance(state, Running | Ended):
+        if isinstance(state, Running | Unsure) and isinstance(state, Unsure) != (job.unsure_tick is not None):
+            doubt(job, isinstance(state, Unsure))
+        if isinstance(state, Running | Ended | Unsure):
             self._troubles.clear(job, CHECK)
         if job.ending is not None and job.execution is not None:
             self._cancel(job)

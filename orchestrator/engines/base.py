@@ -57,8 +57,13 @@ class Ended:
     may_run_on: bool = False  # the caller is told, but the execution may still need its CPU
 
 
+@dataclass(frozen=True)
+class Unsure:
+    """What the engine tells may mean an end, or nothing yet: the job's `unsure_tick` is since when it tells so."""
+
+
 # What was found of one job. EngineDown: the engine answers, but its answer about this job makes no sense.
-State = Running | Ended | EngineDown
+State = Running | Ended | Unsure | EngineDown
 
 
 class StartLost(Exception):  # noqa: N818 - named for what it tells

@@ -82,6 +82,7 @@ class Queue(Table):
     ended_at = TextField(null=True)
     kept_since = TextField(null=True)  # ended, but what it started may still run and need its CPU
     released_at = TextField(null=True)
+    unsure_tick = TextField(null=True)  # since when its engine tells nothing of it that can be concluded from
     exit = IntegerField(null=True)
     reason = TextField(null=True)
     detail = TextField(null=True)  # for people: more lines of the light

@@ -113,6 +113,17 @@ def progress(job: Job, rows_masked: int | None, rows_total: int | None) -> None:
         )  # fmt: skip
 
 
+def doubt(job: Job, is_unsure: bool) -> None:
+    """Record since when nothing can be concluded of an execution, or that something can again.
+
+    In the row, since whoever looks next may be another process: cron's look once.
+    """
+    with writing():
+        _DOUBT.change(
+            id=job.id, was_attempts=job.attempts, was_execution=job.execution, since=tick() if is_unsure else None
+        )
+
+
 def ended(
     job: Job,
     to: JobStatus,
@@ -201,7 +212,8 @@ def _free(job: Job, succeeded: bool) -> bool:
 
 _UNPLACED: dict[str, object] = {
     "engine": None, "cpu": None, "execution": None, "starter": None, "start_mark": None,
-    "starting_tick": None, "started_at": None, "started_tick": None, "rows_masked": None, "rows_total": None,
+    "starting_tick": None, "started_at": None, "started_tick": None, "unsure_tick": None,
+    "rows_masked": None, "rows_total": None,
 }  # fmt: skip
 
 
@@ -230,6 +242,13 @@ _HOLDING = Statement(
 )
 _PLACED = Statement(lambda: Queue.select(*ALL_COLUMNS).where(Queue.engine == param("engine"), IS_ACTIVE, IS_PLACED))
 _KEPT = Statement(lambda: Queue.select(*ALL_COLUMNS).where(Queue.engine == param("engine"), IS_KEPT))
+_DOUBT = Statement(
+    lambda: Queue.update({"unsure_tick": param("since")}).where(
+        Queue.id == param("id"),
+        Queue.attempts == param("was_attempts"),
+        Queue.execution == param("was_execution"),
+    )
+)
 _ADOPT = Statement(
     lambda: Queue.update({"execution": param("execution")}).where(
         Queue.id == param("id"), IS_KEPT, Queue.execution.is_null(), Queue.attempts == param("was_attempts")

@@ -13,7 +13,7 @@ from orchestrator.checkstatus import check as check_module
 from orchestrator.checkstatus import trouble as trouble_module
 from orchestrator.checkstatus.check import Checker
 from orchestrator.clock import tick
-from orchestrator.engines.base import Ended, Running, State
+from orchestrator.engines.base import Ended, Running, State, Unsure
 from orchestrator.errors import EngineDown
 from orchestrator.job import Job
 from orchestrator.state import JobStatus
@@ -297,3 +297,30 @@ def test_what_cannot_be_recorded_of_one_job_keeps_no_other_from_ending(engine: F
     engine.end("E2", JobStatus.FINISHED)
     assert step(checker)
     assert (again(first).status, again(second).status) == ("RUNNING", "FINISHED")
+
+
+def test_what_nothing_can_be_concluded_from_is_remembered_for_whoever_looks_next(
+    engine: FakeEngine, checker: Checker
+) -> None:
+    job = running(engine)
+    engine.executions["E1"] = Unsure()
+    assert not step(checker)
+    first = again(job).unsure_tick
+    assert first is not None
+    step(Checker(engine))  # cron's next process
+    assert again(job).unsure_tick == first
+    engine.executions["E1"] = EngineDown("no answer about it")
+    step(checker)
+    assert again(job).unsure_tick == first
+    engine.executions["E1"] = Running()
+    step(Checker(engine))
+    assert (again(job).unsure_tick, again(job).status) == (None, "RUNNING")
+
+
+def test_a_new_attempt_begins_without_the_doubts_about_the_last_one(engine: FakeEngine, checker: Checker) -> None:
+    job = running(engine, retries=1)
+    engine.executions["E1"] = Unsure()
+    step(checker)
+    engine.end("E1", JobStatus.FAILED, "vanished")
+    step(checker)
+    assert (again(job).status, again(job).unsure_tick) == ("QUEUED", None)

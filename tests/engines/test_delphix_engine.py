@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from orchestrator.engines.base import Ended, Knows, Running
+from orchestrator.clock import tick
+from orchestrator.engines.base import Ended, Knows, Running, Unsure
 from orchestrator.engines.delphix import DelphixEngine
 from orchestrator.engines.delphix import client as client_module
 from orchestrator.engines.delphix import engine as engine_module
@@ -287,28 +289,31 @@ def test_a_cancel_reaches_a_running_execution(engine: DelphixEngine, simulator: 
     assert end_of(engine, job).status is JobStatus.CANCELLED
 
 
-def test_an_execution_that_vanishes_is_looked_for_twice_before_it_fails(
-    engine: DelphixEngine, simulator: Simulator
-) -> None:
+def unsure_for(job: Job, seconds: float) -> Job:
+    """Give a job of which nothing could be concluded for so long."""
+    boot, now = tick().split()
+    return replace(job, unsure_tick=f"{boot} {float(now) - seconds}")
+
+
+def test_an_execution_that_vanishes_fails_only_where_it_stays_away(engine: DelphixEngine, simulator: Simulator) -> None:
     job = start(engine)
     simulator.fault(vanish=int(job.execution or 0))
-    assert engine.check([job]) == {}
-    simulator.fault(vanish=0)
-    assert job.id in engine.check([job])
-    simulator.fault(vanish=int(job.execution or 0))
-    assert engine.check([job]) == {}
-    gone = engine.check([job])[job.id]
+    assert engine.check([job]) == {job.id: Unsure()}
+    assert engine.check([unsure_for(job, 0.5)]) == {job.id: Unsure()}
+    gone = engine.check([unsure_for(job, engine_module.VANISHED_WAIT)])[job.id]
     assert isinstance(gone, Ended)
     assert (gone.status, gone.reason) == (JobStatus.FAILED, f"execution {job.execution} vanished")
+    simulator.fault(vanish=0)
+    assert isinstance(engine.check([unsure_for(job, 99)])[job.id], Running | Ended)
+    assert end_of(engine, unsure_for(job, 99)).status is JobStatus.FINISHED
 
 
 def test_an_unknown_status_is_waited_on_a_while_and_then_it_is_not_finished(
-    engine: DelphixEngine, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    engine: DelphixEngine, simulator: Simulator
 ) -> None:
     simulator.put_job(name="MASK_ODD", environment="DEMO", outcome="odd", seconds=0)
     job = start(engine, "MASK_ODD", on_warning="finish")
-    monkeypatch.setattr(engine_module, "ODD_STATUS_WAIT", 0.0)
-    assert end_of(engine, job).status is JobStatus.FAILED
+    assert end_of(engine, unsure_for(job, engine_module.ODD_STATUS_WAIT)).status is JobStatus.FAILED
 
 
 @pytest.mark.parametrize("status", [["RUNNING"], {}, None, 7, "PAUSED"])
@@ -318,9 +323,10 @@ def test_a_status_of_any_shape_is_waited_on_and_breaks_nothing(
     job = start(engine)
     row = {"executionId": int(job.execution or 0), "jobId": 1, "status": status}
     monkeypatch.setattr(engine, "_list", lambda _: {str(job.execution): row})
-    assert engine.check([job]) == {}
-    monkeypatch.setattr(engine_module, "ODD_STATUS_WAIT", 0.0)
-    assert end_of(engine, job).status is JobStatus.FAILED
+    assert engine.check([job]) == {job.id: Unsure()}
+    assert engine.check([unsure_for(job, 30)]) == {job.id: Unsure()}
+    ended = end_of(engine, unsure_for(job, engine_module.ODD_STATUS_WAIT))
+    assert (ended.status, ended.may_run_on) == (JobStatus.FAILED, True)
 
 
 def test_an_engines_clock_that_is_wrong_matters_to_nothing(engine: DelphixEngine, simulator: Simulator) -> None:

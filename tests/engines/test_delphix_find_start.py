@@ -7,7 +7,7 @@ import time
 import pytest
 
 from orchestrator.clock import tick
-from orchestrator.engines.base import Ended, Running, StartLost
+from orchestrator.engines.base import Ended, Running, StartLost, Unsure
 from orchestrator.engines.delphix import DelphixEngine
 from orchestrator.engines.delphix.client import START_TAKES, NotThere
 from orchestrator.errors import EngineDown, StartUnknown
@@ -330,8 +330,8 @@ def test_an_execution_that_means_another_job_now_fails(reinstalled: Reinstalled)
     execution = engine.start(intended(engine.mark(a_job()) or ""))
     reinstalled.reinstall()
     jobs = [running(execution, 1)]
-    assert engine.check(jobs) == {}
-    gone = engine.check(jobs)[1]
+    assert engine.check(jobs) == {1: Unsure()}
+    gone = engine.check([running(execution, 1, unsure_tick=LONG_AGO)])[1]
     assert isinstance(gone, Ended)
     assert gone.status is JobStatus.FAILED
     other = engine._client.post_once("/executions", {"jobId": 101})["executionId"]

@@ -16,8 +16,10 @@ from orchestrator.checkstatus import trouble as trouble_module
 from orchestrator.checkstatus import worker as worker_module
 from orchestrator.checkstatus.worker import EngineWorker
 from orchestrator.engines.base import Ended, Knows, Lookup
+from orchestrator.engines.delphix import engine as engine_module
 from orchestrator.errors import EngineDown, StartUnknown
 from orchestrator.scheduler.schedule import schedule
+from orchestrator.simulator import Simulator
 from orchestrator.state import EngineState, JobStatus
 from orchestrator.store.database import close_database, open_database
 from orchestrator.store.engines import engine_states, seed_cpus
@@ -26,6 +28,7 @@ from orchestrator.store.taking import ask_end
 from orchestrator.store.views import cpus_of_engines
 
 from .fake import HOST, Clock, FakeEngine, a_dead_process, again, me, placed, queued
+from .make import delphix
 
 pytestmark = pytest.mark.usefixtures("store")
 Wait = Callable[[Callable[[], bool]], None]
@@ -358,6 +361,25 @@ def test_what_an_engine_has_or_can_never_have_is_told_at_once(
     assert worker.known().lookup(queued()).knows is Knows.YES
     monkeypatch.setattr(engine, "lookup", lambda _: Lookup(Knows.NO, "runs no commands"))
     assert worker.known().lookup(queued("B")).knows is Knows.NO
+
+
+def test_an_execution_that_vanished_is_seen_also_where_each_look_is_a_process_of_its_own(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "VANISHED_WAIT", 0.0)
+    job = placed()
+
+    def look() -> None:
+        once = EngineWorker(delphix(simulator.url), HOST, me(), lambda: None)
+        once.tick()
+        once.engine.close()
+
+    look()
+    simulator.fault(vanish=int(again(job).execution or 0))
+    look()
+    assert again(job).status == "RUNNING"
+    look()
+    assert (again(job).status, "vanished" in str(again(job).reason)) == ("FAILED", True)
 
 
 def test_a_young_job_is_looked_at_soon_and_an_old_one_every_poll(worker: EngineWorker) -> None:

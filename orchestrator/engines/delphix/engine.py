@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.clock import surely_seconds_since
-from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, StartLost, State
+from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, StartLost, State, Unsure
 from orchestrator.engines.delphix import verdict
 from orchestrator.engines.delphix.catalogue import Catalogue, MaskingJob, read_jobs
 from orchestrator.engines.delphix.client import START_TAKES, DelphixClient, NotThere, Refused, Row
@@ -20,6 +20,7 @@ from orchestrator.state import JobStatus
 log = logging.getLogger(__name__)
 
 CONFIRM_AFTER = 60.0  # seconds after which a remembered job id is confirmed before it is started
+VANISHED_WAIT = 2.0  # seconds that an execution may be gone before the job FAILS for it
 ODD_STATUS_WAIT = 60.0  # seconds that an unknown status may stand before the job FAILS for it
 
 
@@ -36,8 +37,6 @@ class DelphixEngine(Engine):
         self._confirmed: dict[int, float] = {}  # masking job id: when, on the monotonic clock
         self._too_late: dict[tuple[int, int], float] = {}  # lost starts, by job and attempt: see _is_too_late
         self._waits: set[str] = set()  # executions that the engine itself has queued
-        self._missing: set[str] = set()  # executions that it did not know of when last asked
-        self._odd: dict[str, float] = {}  # executions with an unknown status: since when
         self._logins = 0
         if self._settings.verify is False:
             log.warning("engine %s: verify = false: anybody on the way can read the password", self.name)
@@ -214,21 +213,19 @@ class DelphixEngine(Engine):
             except EngineDown as exc:
                 self.describe()  # raises where it is not about this job alone
                 state = exc
-            if state is not None:
-                found[job.id] = state
+            found[job.id] = state
         current = {job.execution for job in jobs}
         self._waits &= {row for row in self._waits if row in current}
         return found
 
-    def _check(self, job: Job, listed: Mapping[str, Row]) -> State | None:
+    def _check(self, job: Job, listed: Mapping[str, Row]) -> State:
         execution = job.execution or ""
         row = listed.get(execution) or self._single(execution)
         if row is not None:
-            self._missing.discard(execution)
             return self._judge(job, row)
-        is_certain = execution in self._missing
-        self._missing ^= {execution}
-        return Ended(status=JobStatus.FAILED, reason=f"execution {execution} vanished") if is_certain else None
+        if not _is_unsure_for(job, VANISHED_WAIT):
+            return Unsure()
+        return Ended(status=JobStatus.FAILED, reason=f"execution {execution} vanished")
 
     def _check_lost(self, job: Job, jobs: Sequence[Job]) -> State:
         """Tell whether anything runs that a lost start may have become, and that belongs to none of the `jobs`."""
@@ -266,7 +263,7 @@ class DelphixEngine(Engine):
             raise EngineDown(f"GET /executions/{execution}: the answer is about something else")
         return row
 
-    def _judge(self, job: Job, row: Row) -> Running | Ended | None:
+    def _judge(self, job: Job, row: Row) -> State:
         execution = job.execution or ""
         try:
             job_id, _ = _read_mark(job)
@@ -277,7 +274,6 @@ class DelphixEngine(Engine):
             return Ended(status=JobStatus.FAILED, reason=f"{what}: was the engine reinstalled?")
         status = row.get("status")
         if isinstance(status, str) and status in verdict.GOING_ON:
-            self._odd.pop(execution, None)
             judged = verdict.running(row)
             if judged.waits:
                 self._waits.add(execution)
@@ -285,13 +281,11 @@ class DelphixEngine(Engine):
                 self._waits.discard(execution)
             return judged
         if not isinstance(status, str) or status not in verdict.ENDED:
-            since = self._odd.setdefault(execution, time.monotonic())
             if row.get("endTime") is None:
-                if time.monotonic() - since < ODD_STATUS_WAIT:
-                    return None
+                if not _is_unsure_for(job, ODD_STATUS_WAIT):
+                    return Unsure()
                 told = f"the engine says {ascii_line(status)} of it, which is not known, for {ODD_STATUS_WAIT:g} s"
                 return Ended(status=JobStatus.FAILED, reason=told, may_run_on=True)
-        self._odd.pop(execution, None)
         # Where its caller was told already, only its CPU is waited for, and that needs no events.
         return verdict.ended(row, [] if job.ended_at else self._events(execution), job.on_warning)
 
@@ -310,6 +304,10 @@ class DelphixEngine(Engine):
             self._client.post(f"/executions/{job.execution}/cancel", {})
         except (NotThere, Refused) as exc:
             log.info("engine %s: execution %s cannot be cancelled: %s", self.name, job.execution, exc)
+
+
+def _is_unsure_for(job: Job, seconds: float) -> bool:
+    return job.unsure_tick is not None and surely_seconds_since(job.unsure_tick) >= seconds
 
 
 def _read_mark(job: Job) -> tuple[int, int]:
