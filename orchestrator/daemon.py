@@ -30,7 +30,7 @@ from orchestrator.spool.directory import SpoolGone
 from orchestrator.spool.intake import Intake
 from orchestrator.spool.release import Release
 from orchestrator.spool.watch import SCHEDULE_BEAT, SpoolWatch, show_served
-from orchestrator.store.database import StoreBusy, close_database, data_version, open_database
+from orchestrator.store.database import StoreBusy, after_commit, close_database, data_version, open_database
 from orchestrator.store.engines import seed_cpus
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,7 @@ class Schedule:
         self._host = this_host()
         self._bell = Bell()
         self._release_bell = Bell()
+        self._placing = threading.Lock()
         self._stopping = False
         self._workers = {
             name: make_worker(make_engine(engine, settings), self._changed) for name, engine in settings.engines.items()
@@ -129,8 +130,18 @@ class Schedule:
         self._bell.ring()
 
     def _changed(self) -> None:
-        self._bell.ring()
-        self._release_bell.ring()
+        """Give away what an engine's thread has freed, in that very thread: to wake another takes longer."""
+        after_commit(self._release_bell.ring)
+        if not self._placing.acquire(blocking=False):
+            after_commit(self._bell.ring)
+            return
+        try:
+            self._place()
+        except BaseException:
+            self._bell.ring()
+            raise
+        finally:
+            self._placing.release()
 
     def _schedule_loop(self) -> None:
         seen, due, asked, seeded = -1, True, False, False
@@ -178,11 +189,15 @@ class Schedule:
         close_database()
 
     def _schedule_once(self) -> None:
+        with self._placing:
+            self._place()
+
+    def _place(self) -> None:
         scheduled = schedule({name: worker.known() for name, worker in self._workers.items()})
         for name in scheduled.engines:
-            self._workers[name].ring()
+            after_commit(self._workers[name].ring)
         if scheduled.failed:
-            self._release_bell.ring()
+            after_commit(self._release_bell.ring)
 
     def _serve_gone(self) -> None:
         """Have jobs that wait on engines that the settings no longer have go back, and their callers told of an end."""

@@ -31,18 +31,41 @@ class Checker:
         self._troubles = troubles or Troubles(engine.name)
 
     def check(self, jobs: Sequence[Job]) -> bool:
-        """Look at the jobs that have an execution, or only hold a CPU for what may run; whether anything ended.
+        """Look at the jobs, record what was found, and cancel what is to end; whether anything ended.
 
-        What the engine cannot tell of one job delays no other. Raises EngineDown where it is not about one job.
+        Raises EngineDown where it is not about one job.
         """
-        running = [job for job in jobs if job.execution is not None or is_over(job)]
-        due = [job for job in running if self._troubles.is_due(job, CHECK)]
-        found = self._look(due) if due else {}
+        found = self.look(jobs)
+        ended_one = self.record(jobs, found)
+        self.cancel(jobs, found)
+        return ended_one
+
+    def look(self, jobs: Sequence[Job]) -> Mapping[int, State | Exception]:
+        """Ask the engine about the jobs that have an execution, or only hold a CPU for what may run.
+
+        What it cannot tell of one job delays no other. Raises EngineDown where it is not about one job.
+        """
+        due = [job for job in jobs if _may_run(job) and self._troubles.is_due(job, CHECK)]
+        return self._look(due) if due else {}
+
+    def record(self, jobs: Sequence[Job], found: Mapping[int, State | Exception]) -> bool:
+        """Record what was found of jobs; whether anything ended. Asks the engine nothing."""
         changed = False
-        for job in running:
-            with self._troubles.apart(job, CHECK):
-                changed |= self._take(job, found.get(job.id))
+        for job in jobs:
+            if job.id in found:
+                with self._troubles.apart(job, CHECK):
+                    changed |= self._take(job, found[job.id])
         return changed
+
+    def cancel(self, jobs: Sequence[Job], found: Mapping[int, State | Exception]) -> None:
+        """Have those end that are to, but for those found ended. Raises EngineDown where it is not about one job."""
+        for job in jobs:
+            state = found.get(job.id)
+            if isinstance(state, Ended) and not state.may_run_on:
+                continue
+            if job.ending is not None and job.execution is not None:
+                with self._troubles.apart(job, CANCEL):
+                    self._cancel(job)
 
     def _look(self, jobs: Sequence[Job]) -> Mapping[int, State | Exception]:
         """Ask about all jobs at once; one by one where a fault of this program with one of them forbids it."""
@@ -55,25 +78,20 @@ class Checker:
                 return {jobs[0].id: exc}
             return {job_id: state for job in jobs for job_id, state in self._look([job]).items()}
 
-    def _take(self, job: Job, state: State | Exception | None) -> bool:
+    def _take(self, job: Job, state: State | Exception) -> bool:
         """Record what was found of a job; whether it ended."""
         if isinstance(state, Exception):
             self._troubles.note(job, CHECK, state)
+            return False
+        changed = False
         if isinstance(state, Ended):
             changed = self._end(job, state)
-            if not state.may_run_on:
-                return changed
-        else:
-            changed = False
-            if isinstance(state, Running) and not is_over(job):
-                if (state.rows_masked, state.rows_total) != (job.rows_masked, job.rows_total):
-                    progress(job, state.rows_masked, state.rows_total)
-        if isinstance(state, Running | Unsure) and isinstance(state, Unsure) != (job.unsure_tick is not None):
+        elif isinstance(state, Running) and not is_over(job):
+            if (state.rows_masked, state.rows_total) != (job.rows_masked, job.rows_total):
+                progress(job, state.rows_masked, state.rows_total)
+        if not isinstance(state, Ended) and isinstance(state, Unsure) != (job.unsure_tick is not None):
             doubt(job, isinstance(state, Unsure))
-        if isinstance(state, Running | Ended | Unsure):
-            self._troubles.clear(job, CHECK)
-        if job.ending is not None and job.execution is not None:
-            self._cancel(job)
+        self._troubles.clear(job, CHECK)
         return changed
 
     def _cancel(self, job: Job) -> None:
@@ -133,6 +151,10 @@ class Checker:
                     reason = f"{job.ending_why}; the engine does not confirm it, so the execution may still run: {why}"
                     told |= ended(job, ending_of(job), reason, cpu_is_free=False)
         return told
+
+
+def _may_run(job: Job) -> bool:
+    return job.execution is not None or is_over(job)
 
 
 def _is_late(job: Job) -> bool:

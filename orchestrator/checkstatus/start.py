@@ -81,8 +81,29 @@ class Starter:
         self._troubles.note(job, START, exc)
         return True
 
-    def _start(self, job: Job) -> bool:
-        """Start a job; False where it holds its CPU no longer."""
+    def intend(self, jobs: Sequence[Job]) -> list[Job]:
+        """Record for each of `jobs` that waits for it that it is about to be started; those jobs, with their intent.
+
+        Raises EngineDown where it is not about one job.
+        """
+        intended: list[Job | bool] = []
+        for job in jobs:
+            if job.status == JobStatus.SCHEDULED and job.starter is None and job.ending is None:
+                with self._troubles.apart(job, START):
+                    if self._troubles.is_due(job, START):
+                        intended.append(self._intend(job))
+        return [job for job in intended if isinstance(job, Job)]
+
+    def begin(self, intended: Sequence[Job]) -> bool:
+        """Start jobs whose intent is recorded; whether one of them holds its CPU no longer. Raises EngineDown."""
+        freed = False
+        for job in intended:
+            with self._troubles.apart(job, START):
+                freed |= not self._begin(job)
+        return freed
+
+    def _intend(self, job: Job) -> Job | bool:
+        """Record that a job is about to be started; where that is not to be, only whether it holds its CPU."""
         try:
             mark = self._engine.mark(job)
         except StartRefused as exc:
@@ -90,10 +111,15 @@ class Starter:
         except EngineDown as exc:
             return self._cannot_tell(job, exc)
         self._troubles.clear(job, START)
-        intended = intend_start(job, self._me, mark)
-        if intended is None:
-            return True
-        job = intended
+        return intend_start(job, self._me, mark) or True
+
+    def _start(self, job: Job) -> bool:
+        """Start a job; False where it holds its CPU no longer."""
+        intended = self._intend(job)
+        return intended if isinstance(intended, bool) else self._begin(intended)
+
+    def _begin(self, job: Job) -> bool:
+        """Start a job whose intent is recorded; False where it holds its CPU no longer."""
         try:
             execution = self._engine.start(job)
         except StartRefused as exc:

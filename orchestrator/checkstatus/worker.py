@@ -13,13 +13,13 @@ from orchestrator.checkstatus.check import Checker, age_of
 from orchestrator.checkstatus.start import Starter
 from orchestrator.checkstatus.trouble import Troubles
 from orchestrator.doorbell import Bell
-from orchestrator.engines.base import Engine, Knows, Lookup
+from orchestrator.engines.base import Ended, Engine, Knows, Lookup
 from orchestrator.errors import EngineDown
 from orchestrator.job import Job
 from orchestrator.process import ProcessIdentity
 from orchestrator.scheduler.schedule import KnownEngine
 from orchestrator.state import EngineState, JobStatus
-from orchestrator.store.database import StoreBusy, close_database
+from orchestrator.store.database import StoreBusy, close_database, writing
 from orchestrator.store.engines import set_health
 from orchestrator.store.running import is_over, jobs_on, newest_job, not_started
 
@@ -126,9 +126,7 @@ class EngineWorker(threading.Thread):
             description = self.engine.describe()
             self._succeed(description)
         # What runs comes first: neither a start nor a list that cannot be had may keep its end from being seen.
-        freed = self._checker.check(jobs)
-        if freed:
-            jobs = jobs_on(self.engine.name)
+        jobs, freed = self._check(jobs)
         if self._refresh_wanted and now >= self._refresh_due:
             self._refresh(now)
         if any(job.execution is None for job in jobs):
@@ -141,6 +139,24 @@ class EngineWorker(threading.Thread):
         if freed:
             self._changed()
         return jobs
+
+    def _check(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], bool]:
+        """See to what runs, and to what takes its place; the jobs after that, and whether one did not begin at all."""
+        found = self._checker.look(jobs)
+        if not any(isinstance(state, Ended) for state in found.values()):
+            self._checker.record(jobs, found)
+            self._checker.cancel(jobs, found)
+            return jobs, False
+        intended: list[Job] = []
+        with writing():  # an end, what is placed after it, and the intent to start that share one commit
+            if self._checker.record(jobs, found):
+                self._changed()
+            after = jobs_on(self.engine.name)
+            if not self.engine.mark_asks:
+                intended = self._starter.intend(after)
+        freed = self._starter.begin(intended)
+        self._checker.cancel(jobs, found)
+        return jobs_on(self.engine.name) if intended else after, freed
 
     def _refresh(self, now: float) -> None:
         self._refresh_wanted = False

@@ -82,6 +82,7 @@ class Engine(ABC):
     """One engine of one kind. Every method may raise EngineDown: then nothing is known, and it is asked again."""
 
     poll: float = 2.0  # seconds: the longest between two looks at a running job
+    mark_asks: bool = True  # whether `mark` asks the engine, and so may take long
 
     def __init__(self, settings: EngineSettings, everything: Settings) -> None:
         """Check the settings of this kind. Raises SettingsError; asks the engine nothing yet."""

@@ -64,6 +64,8 @@ class _Attempt:
 class CommandEngine(Engine):
     """Runs configured commands, and shell lines where policy allowed them at intake."""
 
+    mark_asks = False
+
     def __init__(self, settings: EngineSettings, everything: Settings) -> None:
         """Check the settings. Raises SettingsError."""
         super().__init__(settings, everything)

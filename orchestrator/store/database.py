@@ -55,6 +55,14 @@ def writing() -> Iterator[None]:
         yield
 
 
+def after_commit(act: Callable[[], None]) -> None:
+    """Do something, such as waking whoever is to read it, once what is being written is durable; else at once."""
+    if database.in_transaction():
+        database.after_commit(act)
+    else:
+        act()
+
+
 def data_version() -> int:
     """A number that changes whenever another connection changed the database."""
     return int(database.execute_sql("PRAGMA data_version").fetchone()[0])
