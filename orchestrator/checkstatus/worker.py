@@ -126,9 +126,10 @@ class EngineWorker(threading.Thread):
             description = self.engine.describe()
             self._succeed(description)
         # What runs comes first: neither a start nor a list that cannot be had may keep its end from being seen.
-        freed = self._checker.check(jobs)
-        if freed:
+        if self._checker.check(jobs):
             jobs = jobs_on(self.engine.name)
+            self._changed()  # at once: what follows may find that the engine is down
+        freed = False
         if self._refresh_wanted and now >= self._refresh_due:
             self._refresh(now)
         if any(job.execution is None for job in jobs):
