@@ -148,7 +148,8 @@ class Checker:
                 continue
             with self._troubles.apart(job, CANCEL):
                 if seconds_since(job.ending_tick or "", job.submitted_at) >= SILENT_ENGINE:
-                    reason = f"{job.ending_why}; the engine does not confirm it, so the execution may still run: {why}"
+                    why_it_ends = job.ending_why or "asked to end"
+                    reason = f"{why_it_ends}; the engine does not confirm it, so the execution may still run: {why}"
                     told |= ended(job, ending_of(job), reason, cpu_is_free=False)
         return told
 

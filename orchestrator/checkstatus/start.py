@@ -12,6 +12,7 @@ from orchestrator.errors import EngineDown, StartRefused, StartUnknown
 from orchestrator.job import Job
 from orchestrator.process import ProcessIdentity
 from orchestrator.state import JobStatus
+from orchestrator.store.database import writing
 from orchestrator.store.running import (
     adopt,
     ended,
@@ -97,9 +98,29 @@ class Starter:
     def begin(self, intended: Sequence[Job]) -> bool:
         """Start jobs whose intent is recorded; whether one of them holds its CPU no longer. Raises EngineDown."""
         freed = False
-        for job in intended:
-            with self._troubles.apart(job, START):
-                freed |= not self._begin(job)
+        begun: list[tuple[Job, str]] = []
+        try:
+            for job in intended:
+                with self._troubles.apart(job, START):
+                    execution = self._launch(job)
+                    if execution is None:
+                        freed = True
+                    else:
+                        begun.append((job, execution))
+        finally:
+            freed |= self._record(begun)
+        return freed
+
+    def _record(self, begun: Sequence[tuple[Job, str]]) -> bool:
+        """Record executions, in one commit; whether one of the jobs holds its CPU no longer."""
+        with writing():
+            recorded = [started(job, execution) for job, execution in begun]
+        freed = False
+        for (job, execution), is_recorded in zip(begun, recorded, strict=True):
+            if is_recorded:
+                log.info("job %d (%s) runs on %s %s as %s", job.id, job.name, job.engine, job.cpu, execution)
+            else:
+                freed |= not self._give_up(job, execution)
         return freed
 
     def _intend(self, job: Job) -> Job | bool:
@@ -116,14 +137,14 @@ class Starter:
     def _start(self, job: Job) -> bool:
         """Start a job; False where it holds its CPU no longer."""
         intended = self._intend(job)
-        return intended if isinstance(intended, bool) else self._begin(intended)
+        return intended if isinstance(intended, bool) else not self.begin([intended])
 
-    def _begin(self, job: Job) -> bool:
-        """Start a job whose intent is recorded; False where it holds its CPU no longer."""
+    def _launch(self, job: Job) -> str | None:
+        """Start a job whose intent is recorded; its execution, None where it holds its CPU no longer."""
         try:
-            execution = self._engine.start(job)
+            return self._engine.start(job)
         except StartRefused as exc:
-            return self._fail(job, str(exc))
+            self._fail(job, str(exc))
         except StartUnknown as exc:
             log.warning("job %d (%s): a start on %s had no answer: %s", job.id, job.name, self._engine.name, exc)
             raise EngineDown(str(exc)) from exc
@@ -131,10 +152,7 @@ class Starter:
             not_started(job, f"engine {self._engine.name} could not be reached: {exc}")
             self._engine.forget(job)
             raise
-        if not started(job, execution):
-            return self._give_up(job, execution)
-        log.info("job %d (%s) runs on %s %s as %s", job.id, job.name, job.engine, job.cpu, execution)
-        return True
+        return None
 
     def _give_up(self, job: Job, execution: str) -> bool:
         """Cancel an execution of ours that nobody watches: its row was changed while it was being started."""

@@ -160,7 +160,7 @@ class CommandEngine(Engine):
 
     def find_start(self, job: Job, others: Iterable[str]) -> str | None:
         """Look whether the attempt runs, or ran. Whoever was about to start it has died, so that nobody does now."""
-        execution = f"{job.id}.{job.attempts}"
+        execution = _execution(job)
         attempt = self._attempt(job, execution)
         return execution if attempt is not None and (attempt.runs or attempt.has_run) else None
 
@@ -169,7 +169,7 @@ class CommandEngine(Engine):
         return {job.id: self._check(job) for job in jobs}
 
     def _check(self, job: Job) -> Running | Ended:
-        execution = job.execution or ""
+        execution = _execution(job)
         process = self._processes.get(execution)
         if process is not None and process.identity.is_alive():
             return Running()
@@ -228,7 +228,7 @@ class CommandEngine(Engine):
 
     def cancel(self, job: Job) -> None:
         """SIGTERM to the command and all its children, and SIGKILL to those that stay."""
-        execution = job.execution or ""
+        execution = _execution(job)
         process = self._processes.get(execution)
         if process is None:
             attempt = self._attempt(job, execution)
@@ -241,7 +241,7 @@ class CommandEngine(Engine):
 
     def forget(self, job: Job) -> None:
         """Stop watching the attempt. The file of its CPU stays for the next one."""
-        execution = job.execution or f"{job.id}.{job.attempts}"
+        execution = _execution(job)
         self._let_go(execution)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._states / f"{_cpu_file(job)}~{execution}")
@@ -294,6 +294,10 @@ def _owner(job: Job) -> int:
 @lru_cache(maxsize=256)
 def _passwd(uid: int) -> pwd.struct_passwd:
     return pwd.getpwuid(uid)
+
+
+def _execution(job: Job) -> str:
+    return job.execution or f"{job.id}.{job.attempts}"
 
 
 def _cpu_file(job: Job) -> str:

@@ -9,7 +9,8 @@ import pytest
 from orchestrator.clock import tick
 from orchestrator.engines.base import Ended, Running, StartLost, Unsure
 from orchestrator.engines.delphix import DelphixEngine
-from orchestrator.engines.delphix.client import START_TAKES, NotThere
+from orchestrator.engines.delphix.client import NotThere
+from orchestrator.engines.delphix.settings import START_TAKES
 from orchestrator.errors import EngineDown, StartUnknown
 from orchestrator.job import Job
 from orchestrator.simulator import Simulator

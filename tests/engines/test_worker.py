@@ -209,6 +209,20 @@ def test_trouble_with_one_job_is_shown_while_it_lasts_and_keeps_no_other_from_it
     assert (again(third).execution, engine.cancelled) == ("E3", [first.id])
 
 
+def test_an_end_is_told_at_once_also_where_the_engine_goes_down_right_after(
+    worker: EngineWorker, engine: FakeEngine, rung: list[str]
+) -> None:
+    first = placed("a")
+    worker.tick()
+    placed("b", "CPU2")
+    engine.end("E1", JobStatus.FINISHED)
+    engine.loses_answers = True
+    engine.fails["start"] = [StartUnknown("no answer")]
+    rung.clear()
+    worker.tick()
+    assert (again(first).status, worker.state, len(rung)) == ("FINISHED", EngineState.DOWN, 2)
+
+
 def test_a_caller_whose_cancel_the_engine_does_not_carry_out_is_told_after_a_while(
     worker: EngineWorker, engine: FakeEngine, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,8 @@ JOBS = {
     "failing command": ("command=run\nparam.status=3", "FAILED"),
 }
 
+SETTINGS = 'poll = "100ms"\nlost_start_wait = "300ms"\ncrashed_start_wait = "500ms"'
+
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
@@ -60,7 +62,9 @@ class Ground:
         self._kinds: dict[str, str] = {}
         self._before: dict[str, int] = {}  # what had been started when a job was dropped
         engine.put_job(name="MASK_HANGS", environment="DEMO", outcome="hang")
-        self.house.add_engine("engine1", engine.url, more='poll = "200ms"\nlost_start_wait = "300ms"')
+        self.house.add_engine(
+            "engine1", engine.url, more='poll = "200ms"\nlost_start_wait = "300ms"\ncrashed_start_wait = "500ms"'
+        )
         self._ran = folder / "ran"
         self.house.add_settings(
             '[engines.local]\nkind = "command"\ncpus = 2\n[commands.run]\n'

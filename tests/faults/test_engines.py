@@ -10,9 +10,9 @@ from contextlib import ExitStack
 import pytest
 
 from orchestrator.simulator import Simulator
+from tests.faults.points import SETTINGS
 from tests.house import House, wait_for
 
-SETTINGS = 'poll = "100ms"\nlost_start_wait = "300ms"'
 # Set while a job of half a second runs, or is about to be started.
 FAULTS: dict[str, dict[str, object]] = {
     "500s": {"status_500": 3},

@@ -11,16 +11,17 @@ from typing import Any
 import requests
 import urllib3
 
-from orchestrator.engines.delphix.settings import DelphixSettings
+from orchestrator.engines.delphix.settings import (
+    ANSWER_TIMEOUT,
+    CONNECT_TIMEOUT,
+    READ_TIMEOUT,
+    START_LEAVES,
+    DelphixSettings,
+)
 from orchestrator.engines.secret import read_secret
 from orchestrator.errors import EngineDown, EngineError, LoginRefused, StartRefused, StartUnknown
 from orchestrator.job import ascii_line
 
-CONNECT_TIMEOUT = 5.0  # seconds
-READ_TIMEOUT = 30.0  # seconds without a byte
-ANSWER_TIMEOUT = 60.0  # seconds for a whole answer
-START_LEAVES = 15.0  # seconds within which a start is sent, or not at all
-START_TAKES = START_LEAVES + CONNECT_TIMEOUT + ANSWER_TIMEOUT  # seconds from the intent until its answer is given up
 MAX_ANSWER = 32 * 1024 * 1024  # bytes; a page of 1000 executions has about 0.4 MB
 PAGE_SIZE = 1000
 MAX_PAGES = 1000  # of one list: more than any engine shows in earnest, also where it gives less than PAGE_SIZE

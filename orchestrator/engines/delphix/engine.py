@@ -10,7 +10,7 @@ from orchestrator.clock import surely_seconds_since
 from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, StartLost, State, Unsure
 from orchestrator.engines.delphix import verdict
 from orchestrator.engines.delphix.catalogue import Catalogue, MaskingJob, read_jobs
-from orchestrator.engines.delphix.client import START_TAKES, DelphixClient, NotThere, Refused, Row
+from orchestrator.engines.delphix.client import DelphixClient, NotThere, Refused, Row
 from orchestrator.engines.delphix.settings import read_settings
 from orchestrator.errors import EngineDown, StartRefused, StartUnknown
 from orchestrator.job import Job, ascii_line
@@ -195,7 +195,7 @@ class DelphixEngine(Engine):
         if moment is not None:
             return time.monotonic() >= moment
         # Another process lost it, and nobody knows when: it had all the time that a start may take.
-        return surely_seconds_since(job.starting_tick or "") >= START_TAKES + self._settings.lost_start_wait
+        return surely_seconds_since(job.starting_tick or "") >= self._settings.crashed_start_wait
 
     def forget(self, job: Job) -> None:
         """Drop when its start was lost."""

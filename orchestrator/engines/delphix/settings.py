@@ -10,6 +10,12 @@ from urllib.parse import urlsplit
 from orchestrator.engines.secret import FORMS, is_reference
 from orchestrator.settings import EngineSettings, SettingsTable, read_options
 
+CONNECT_TIMEOUT = 5.0  # seconds
+READ_TIMEOUT = 30.0  # seconds without a byte
+ANSWER_TIMEOUT = 60.0  # seconds for a whole answer
+START_LEAVES = 15.0  # seconds within which a start is sent, or not at all
+START_TAKES = START_LEAVES + CONNECT_TIMEOUT + ANSWER_TIMEOUT  # seconds from the intent until its answer is given up
+
 
 @dataclass(frozen=True, kw_only=True)
 class DelphixSettings:
@@ -21,6 +27,7 @@ class DelphixSettings:
     verify: bool | str = True  # or the path of a CA file
     poll: float = 2.0  # seconds: the longest between two looks at a running job
     lost_start_wait: float = 5.0  # seconds after a start was lost: what the engine does not show by then never comes
+    crashed_start_wait: float = START_TAKES + 5.0  # seconds, the same where the process that started was killed
 
 
 def read_settings(settings: EngineSettings) -> DelphixSettings:
@@ -56,4 +63,5 @@ def _read(table: SettingsTable) -> DelphixSettings:
         verify=cast("bool | str", verify),
         poll=table.take_seconds("poll", 2.0),
         lost_start_wait=table.take_seconds("lost_start_wait", 5.0),
+        crashed_start_wait=table.take_seconds("crashed_start_wait", START_TAKES + 5.0),
     )
