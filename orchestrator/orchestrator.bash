@@ -369,7 +369,12 @@ _orc_cancel() { # for whoever waits, the light must turn red: removing it would 
 
 _orc_heartbeat() { # forks, so it is asked rarely; it fails with 69 when the job was withdrawn, or the spool is gone
     if ! _orc_in_place; then
-        [ -z "$lost" ] || { _orc_gone || return; }
+        if [ -n "$lost" ]; then
+            became="ask the orchestrator how job $name ended"
+            ! _orc_withdraw || { rm -f "$light" && became="job $name was withdrawn before it was taken"; }
+            _orc_say "the spool $spool was removed, moved or unmounted: $became"
+            return 69
+        fi
         lost=yes beat_due=$((now + every)) # it may be mounted anew just now: looked at once more
         [ "$every" -le 5 ] || beat_due=$((now + 5))
         return 0

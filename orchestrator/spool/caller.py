@@ -120,10 +120,11 @@ class Caller:
             else:
                 moved = now if moved is None else moved
                 if now - moved >= MOVED_GRACE:
-                    raise SpoolNotServed(
-                        f"the spool {self._path} was removed, moved or unmounted: "
-                        f"ask the orchestrator how job {name} ended"
-                    )
+                    became = f"ask the orchestrator how job {name} ended"
+                    with contextlib.suppress(OSError):
+                        if self._take_back(name):
+                            became = f"job {name} was withdrawn before it was taken"
+                    raise SpoolNotServed(f"the spool {self._path} was removed, moved or unmounted: {became}")
             if here and pause >= LAST_LOOK:
                 stale = self._look_at_heartbeat(name, waits, stale, now)
             time.sleep(pause)

@@ -378,6 +378,21 @@ def test_a_spool_that_is_moved_away_ends_the_wait_with_69(in_every_shell: EveryS
     in_every_shell(check)
 
 
+def test_a_job_that_was_not_taken_is_withdrawn_from_a_spool_that_was_moved(in_every_shell: EveryShell) -> None:
+    def check(bench: Bench) -> None:
+        client = bench.start("MASK_CRM", ORCHESTRATOR_HEARTBEAT_EVERY="1")
+        bench.spool.job_file()
+        elsewhere = bench.spool.path.with_name("elsewhere")
+        bench.spool.path.rename(elsewhere)
+        ended = client.ended()
+        assert ended.status == 69
+        assert "was removed, moved or unmounted: job MASK_CRM@" in ended.err
+        assert "was withdrawn before it was taken" in ended.err
+        assert Spool(elsewhere).left() == []
+
+    in_every_shell(check)
+
+
 def test_a_spool_that_comes_back_within_a_moment_is_waited_in(in_every_shell: EveryShell) -> None:
     def check(bench: Bench) -> None:
         client = bench.start("MASK_CRM", ORCHESTRATOR_HEARTBEAT_EVERY="2")

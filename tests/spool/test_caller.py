@@ -255,10 +255,21 @@ def test_a_spool_that_is_moved_away_with_its_red_light_ends_the_wait(tmp_path: P
     with Caller(spool) as one:
         name = one.drop("CRM", [])
         spool.rename(tmp_path / "elsewhere")
-        with pytest.raises(SpoolNotServed, match="removed, moved or unmounted"):
+        (tmp_path / "elsewhere" / f"{name}.job").unlink()
+        with pytest.raises(SpoolNotServed, match="removed, moved or unmounted: ask the orchestrator"):
             one.wait(name)
-        assert "may go on" not in one.withdraw(name)
-        assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_job_that_was_not_taken_is_withdrawn_from_a_spool_that_was_moved(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    with Caller(spool) as one:
+        name = one.drop("CRM", [])
+        spool.rename(tmp_path / "elsewhere")
+        with pytest.raises(SpoolNotServed, match=f"removed, moved or unmounted: job {name} was withdrawn"):
+            one.wait(name)
+    assert os.listdir(tmp_path / "elsewhere") == []
 
 
 def test_a_taken_job_in_a_spool_that_was_moved_is_not_said_to_be_cancelled(tmp_path: Path) -> None:
