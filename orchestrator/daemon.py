@@ -289,6 +289,7 @@ def run_daemon(settings: Settings, make_parts: Callable[[Settings], list[Part]])
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # threads inherit it; only sigwait below takes them
     ignore_lease_breaks()
     sys.setswitchinterval(SWITCH)
+    threading.excepthook = _tell_of_dead_thread
     open_patiently(settings)
     parts = make_parts(settings)
     while True:
@@ -326,6 +327,11 @@ def stop(parts: Sequence[Part], patience: float | None) -> None:
             if thread.ident is None or (deadline is None and isinstance(thread, Worker)):
                 continue
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+
+def _tell_of_dead_thread(dead: threading.ExceptHookArgs) -> None:
+    """Tell in one line of a thread that ended by a fault: watchdog's, which are started anew. Ours do not end."""
+    log.error("thread %s has ended: %r", dead.thread.name if dead.thread else "?", dead.exc_value)
 
 
 def open_patiently(settings: Settings) -> None:

@@ -11,7 +11,7 @@ from orchestrator.engines.base import Ended, Engine, Running, State, Unsure
 from orchestrator.errors import EngineDown
 from orchestrator.job import Job
 from orchestrator.state import JobStatus
-from orchestrator.store.database import StoreBusy
+from orchestrator.store.database import StoreBusy, apart
 from orchestrator.store.running import doubt, ended, ending_of, free_cpu, is_over, progress
 from orchestrator.store.taking import ask_end
 
@@ -53,7 +53,7 @@ class Checker:
         changed = False
         for job in jobs:
             if job.id in found:
-                with self._troubles.apart(job, CHECK):
+                with self._troubles.apart(job, CHECK), apart():
                     changed |= self._take(job, found[job.id])
         return changed
 

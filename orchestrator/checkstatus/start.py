@@ -12,7 +12,7 @@ from orchestrator.errors import EngineDown, StartRefused, StartUnknown
 from orchestrator.job import Job
 from orchestrator.process import ProcessIdentity
 from orchestrator.state import JobStatus
-from orchestrator.store.database import writing
+from orchestrator.store.database import apart, writing
 from orchestrator.store.running import (
     adopt,
     ended,
@@ -90,7 +90,7 @@ class Starter:
         intended: list[Job | bool] = []
         for job in jobs:
             if job.status == JobStatus.SCHEDULED and job.starter is None and job.ending is None:
-                with self._troubles.apart(job, START):
+                with self._troubles.apart(job, START), apart():
                     if self._troubles.is_due(job, START):
                         intended.append(self._intend(job))
         return [job for job in intended if isinstance(job, Job)]

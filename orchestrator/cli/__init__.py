@@ -93,6 +93,9 @@ def run(arguments: list[str]) -> int:
         return _complain(f"{LOG_VARIABLE} must be {', '.join(LOG_LEVELS)} or empty", UsageError.exit_status)
     logging.basicConfig(level=level, handlers=[_log_handler()])
     logging.raiseExceptions = False  # a log that cannot be written stops nothing
+    # What no line of ours shows need not be found out for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # so documents logging's HOWTO, under Optimization
     try:
         # Not click's own `main`, which ends with 1 where the reader of the output is gone.
         with orchestrator.make_context("orchestrator", arguments) as ctx:

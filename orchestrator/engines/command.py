@@ -133,13 +133,13 @@ class CommandEngine(Engine):
 
     def _begin(self, job: Job, execution: str) -> FileIO:
         """Open and lock the file of a job's CPU, for a new attempt. Raises OSError."""
-        path = self._states / _cpu_file(job)
+        path = self._cpu_file(job)
         record = _open_record(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         if record is None or not _lock(record, fcntl.LOCK_EX):
             # An attempt runs there, whose row of ENGINES was deleted and made again; or a command put something there.
             if record is not None:
                 record.close()
-            record = FileIO(path.with_name(f"{path.name}~{execution}"), "x+")
+            record = FileIO(f"{path}~{execution}", "x+")
             _lock(record, fcntl.LOCK_EX)
         record.truncate(0)
         record.write(f"attempt {execution}\n".encode())
@@ -155,8 +155,12 @@ class CommandEngine(Engine):
         return fill_in(run, json.loads(job.params))
 
     def _open_output(self, job: Job) -> int:
-        path = self._logs / f"{job.id}-{job.name}.log"
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        return os.open(
+            self._output_of(job), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640
+        )
+
+    def _output_of(self, job: Job) -> str:
+        return f"{self._logs}/{job.id}-{job.name}.log"
 
     def find_start(self, job: Job, others: Iterable[str]) -> str | None:
         """Look whether the attempt runs, or ran. Whoever was about to start it has died, so that nobody does now."""
@@ -181,7 +185,7 @@ class CommandEngine(Engine):
         status = None if attempt is None else attempt.exit_status
         if attempt is not None and status is None and attempt.process is not None:
             _kill_session(attempt.process, job, signal.SIGKILL)
-        output = f"output: {self._logs / f'{job.id}-{job.name}.log'}"
+        output = f"output: {self._output_of(job)}"
         if job.ending is not None:
             return Ended(status=JobStatus.CANCELLED, reason=job.ending_why, exit_status=status, detail=output)
         if status == 0:
@@ -199,8 +203,8 @@ class CommandEngine(Engine):
 
     def _attempt(self, job: Job, execution: str) -> _Attempt | None:
         """Read what is known of an attempt; None where nothing is. Raises EngineDown."""
-        path = self._states / _cpu_file(job)
-        for each in (path.with_name(f"{path.name}~{execution}"), path):
+        path = self._cpu_file(job)
+        for each in (f"{path}~{execution}", path):
             try:
                 record = _open_record(each, os.O_RDONLY)
                 if record is None:
@@ -213,6 +217,10 @@ class CommandEngine(Engine):
             if attempt.execution == execution:
                 return attempt
         return None
+
+    def _cpu_file(self, job: Job) -> str:
+        """Give the path of the file of a job's CPU; what an operator called the CPU may hold anything."""
+        return f"{self._states}/{job.engine}.{quote(job.cpu or '', safe='')[:100]}"
 
     def _adopt(self, execution: str, attempt: _Attempt) -> None:
         """Watch the process of a command that an earlier daemon started."""
@@ -243,8 +251,8 @@ class CommandEngine(Engine):
         """Stop watching the attempt. The file of its CPU stays for the next one."""
         execution = _execution(job)
         self._let_go(execution)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._states / f"{_cpu_file(job)}~{execution}")
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self._cpu_file(job)}~{execution}")
 
     def wait_fds(self) -> Iterable[int]:
         """Give a descriptor for each running command. One that is readable after the tick it caused is nobody's."""
@@ -300,12 +308,7 @@ def _execution(job: Job) -> str:
     return job.execution or f"{job.id}.{job.attempts}"
 
 
-def _cpu_file(job: Job) -> str:
-    """Name the file of a job's CPU; what an operator called the CPU may hold anything."""
-    return f"{job.engine}.{quote(job.cpu or '', safe='')[:100]}"
-
-
-def _open_record(path: Path, flags: int) -> FileIO | None:
+def _open_record(path: str, flags: int) -> FileIO | None:
     """Open the file of a CPU; None where it is not there, or is none: a command of our own user can put anything there.
 
     Raises OSError.

@@ -15,7 +15,16 @@ from orchestrator.errors import JobRefused
 from orchestrator.job import CANCEL_SUFFIX, JOB_SUFFIX, LIGHT_SUFFIX, JobRequest, is_name, parse_job_file
 from orchestrator.process import identify_caller
 from orchestrator.settings import Settings, SpoolSettings
-from orchestrator.spool.claim import Claim, StillWritten, claim, claimed_names, claims_left_over, forget, give_back
+from orchestrator.spool.claim import (
+    SETTLED,
+    Claim,
+    StillWritten,
+    claim,
+    claimed_names,
+    claims_left_over,
+    forget,
+    give_back,
+)
 from orchestrator.spool.directory import REJECTED, SpoolDirectory
 from orchestrator.spool.filesystem import is_shared
 from orchestrator.spool.light import refusal, write_light
@@ -28,6 +37,7 @@ from orchestrator.store.taking import Arrival, Taken, active_job, ask_end, take
 log = logging.getLogger(__name__)
 
 BATCH = 200  # job files that share one transaction
+RETRY = 5.0  # seconds until a file that could not be taken, or put away, is tried again
 
 
 class IntakeDelayed(Exception):  # noqa: N818 - not an error: what is there stays there
@@ -43,14 +53,15 @@ class Intake:
         self._host = host
         self._shared = is_shared(spool.path)
         self._too_long: set[str] = set()
-        self.some_are_written = False  # the last look met files that are not whole yet: look again soon
+        self.look_again: float | None = None  # seconds after which what the last look left is to be looked at again
+        self._told: set[tuple[str, str]] = set()  # what could not be taken, and why
 
     def take_all(self) -> int:
         """Take whatever is there, also what a crashed intake left; how many job files became rows.
 
         Raises IntakeDelayed, or SpoolGone.
         """
-        self.some_are_written = False
+        self.look_again = None
         with SpoolDirectory(self._spool.path) as spool:
             self._shared = is_shared(self._spool.path)
             with spool.locked():
@@ -96,20 +107,26 @@ class Intake:
                 elif claimed := claim(spool, name, certain=certain, shared=self._shared):
                     claims.append(claimed)
             except StillWritten:
-                self.some_are_written = True
-            except OSError as exc:
-                # One file that cannot be taken (a full disk, a fault) must not keep the others waiting.
-                log.error(
-                    "%s.job in spool %s cannot be taken now: %s: it stays", printable_name(name), self._spool.name, exc
-                )
+                self._look_again(SETTLED)
+            except OSError as exc:  # one file that cannot be taken (a full disk, a fault) keeps no other waiting
+                self._leave(name, f"cannot be taken now: {exc}")
             except StoreBusy as exc:
                 raise _delayed(spool, claims, exc) from exc
             except Exception as exc:  # noqa: BLE001 - nor must a fault of ours that one file brings out
-                log.error(
-                    "%s.job in spool %s: a fault of this program: %r: it stays",
-                    printable_name(name), self._spool.name, exc,
-                )  # fmt: skip
+                self._leave(name, f"brings out a fault of this program: {exc!r}")
         return claims
+
+    def _leave(self, name: str, why: str) -> None:
+        """Leave a job file where it is, for another look; the log is told once."""
+        self._look_again(RETRY)
+        if (name, why) not in self._told:
+            self._told.add((name, why))
+            log.error(
+                "%s.job in spool %s %s: it stays, and is tried again", printable_name(name), self._spool.name, why
+            )
+
+    def _look_again(self, seconds: float) -> None:
+        self.look_again = seconds if self.look_again is None else min(seconds, self.look_again)
 
     def _record(self, spool: SpoolDirectory, claims: Collection[Claim]) -> int:
         if not claims:
@@ -128,6 +145,7 @@ class Intake:
                     forget(spool, claimed)
             except OSError as exc:  # the next look through the spool finds the claim, and tries again
                 log.error("%s.job in spool %s cannot be put away now: %s", claimed.name, self._spool.name, exc)
+                self._look_again(RETRY)
         return len(claims)
 
     def _arrival(self, claimed: Claim) -> Arrival:

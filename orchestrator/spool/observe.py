@@ -44,6 +44,9 @@ class Observer(Protocol):
     def join(self, timeout: float | None = None) -> None:
         """Wait for that."""
 
+    def is_alive(self) -> bool:
+        """Tell whether it still tells."""
+
 
 class SpoolEvents(FileSystemEventHandler):
     """Hands on the names of files that may be requests.

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from orchestrator.doorbell import Bell
 from orchestrator.settings import Settings, SpoolSettings
-from orchestrator.spool.claim import SETTLED
 from orchestrator.spool.directory import SpoolDirectory, SpoolGone
 from orchestrator.spool.intake import Intake, IntakeDelayed
 from orchestrator.spool.observe import POLL_INTERVAL, Observer, SpoolEvents, make_observer, must_poll
@@ -82,8 +81,8 @@ class SpoolWatch(threading.Thread):
                 for file in arrived:
                     self._arrived.pop(file, None)
                 count = self._intake.take_files(arrived, certain=not self._polled) if arrived else 0
-            if self._intake.some_are_written:
-                self._look_due = min(self._look_due, now + SETTLED)
+            if self._intake.look_again is not None:
+                self._look_due = min(self._look_due, now + self._intake.look_again)
             if self._complaint:
                 log.info("spool %s: all is well again", self._spool.name)
                 self._complaint = ""
@@ -118,8 +117,10 @@ class SpoolWatch(threading.Thread):
         except OSError as exc:
             self._stop_observing()
             raise SpoolGone(f"{self._spool.path}: cannot be seen: {exc.strerror}: is it there, and mounted?") from exc
-        if self._observed == (status.st_dev, status.st_ino):
-            return
+        if self._observed == (status.st_dev, status.st_ino) and self._observer is not None:
+            if self._observer.is_alive():
+                return
+            log.error("spool %s: what observed it has ended by itself; it is observed anew", self._spool.name)
         self._stop_observing()
         try:
             self._start_observing(self._spool.observer)

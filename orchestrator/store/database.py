@@ -50,8 +50,31 @@ _turn = threading.RLock()
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """One durable transaction: all of it or nothing. Raises StoreBusy where the database cannot take it now."""
-    with _turn, database.atomic():
+    """One durable transaction: all of it or nothing. Inside another it is part of that one.
+
+    Raises StoreBusy where the database cannot take it now.
+    """
+    if database.in_transaction():
+        yield
+        return
+    try:
+        with _turn, database.atomic():
+            yield
+    except OperationalError as exc:
+        # SQLite has rolled back by itself (a full disk, say), and peewee tells that it could not: tell the cause.
+        cause = exc.__context__
+        if "no transaction is active" in str(exc) and isinstance(cause, DatabaseError):
+            raise cause from None
+        raise
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """A part of a transaction that is undone by itself where it fails, if the exception does not leave `writing`."""
+    if database.in_transaction():
+        with database.savepoint():
+            yield
+    else:
         yield
 
 

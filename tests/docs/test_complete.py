@@ -15,7 +15,7 @@ from orchestrator.checkstatus import worker
 from orchestrator.cli import orchestrator
 from orchestrator.engines.base import make_engine
 from orchestrator.engines.delphix import client, verdict
-from orchestrator.engines.delphix import settings as delphix_settings
+from orchestrator.engines.delphix import settings as keys
 from orchestrator.engines.delphix.settings import DelphixSettings
 from orchestrator.job import _KEYS, CANCEL_SUFFIX, JOB_SUFFIX, LIGHT_SUFFIX
 from orchestrator.settings import SettingsTable, load_settings
@@ -215,11 +215,8 @@ def test_seconds_in_the_documents_are_those_of_the_code() -> None:
     assert "-mmin -3" in CLIENT.read_text()
 
     delphix = " ".join(section_of(DELPHIX, "## What is asked, and when").split())
-    assert (
-        f"{delphix_settings.CONNECT_TIMEOUT:.0f} s for a connection, {delphix_settings.READ_TIMEOUT:.0f} s without a byte"
-        in delphix
-    )
-    assert f"{delphix_settings.ANSWER_TIMEOUT:.0f} s for a whole answer, {client.MAX_ANSWER // 2**20} MiB" in delphix
+    assert f"{keys.CONNECT_TIMEOUT:.0f} s for a connection, {keys.READ_TIMEOUT:.0f} s without a byte" in delphix
+    assert f"{keys.ANSWER_TIMEOUT:.0f} s for a whole answer, {client.MAX_ANSWER // 2**20} MiB" in delphix
     assert f"at most {worker.LAST_RETRY:.0f} s" in delphix
     assert f"every {worker.PROBE:.0f} s where nothing of ours runs there" in delphix
 

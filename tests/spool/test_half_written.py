@@ -159,12 +159,12 @@ def test_a_shared_spool_is_served_once_its_files_have_settled(place: Place, monk
     place.drop("CRM")
     assert place.take() == 0
     assert place.intake.take_files(["CRM.job"], certain=False) == 0
-    assert place.intake.some_are_written
+    assert place.intake.look_again is not None
     monkeypatch.setattr(claim_module, "SETTLED", 0.05)
     time.sleep(0.1)
 
     assert place.take() == 1
-    assert not place.intake.some_are_written
+    assert place.intake.look_again is None
 
 
 @pytest.mark.usefixtures("shared")

@@ -121,6 +121,22 @@ def test_what_an_overflow_swallowed_is_found_at_once(place: Place, watching: Wat
     until(lambda: status(place, "CRM"), "the row")
 
 
+def test_an_observer_that_has_died_is_replaced(
+    place: Place, watching: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watch, "BEAT", 0.05)
+    thread = watching()
+    place.drop("FIRST")
+    until(lambda: status(place, "FIRST"), "the first look")
+    assert thread._observer is not None
+    thread._observer.stop()
+    until(lambda: "is observed anew" in caplog.text, "the word of it")
+    place.drop("SECOND")
+
+    until(lambda: status(place, "SECOND"), "the row")
+    assert thread._observer.is_alive()
+
+
 @pytest.mark.parametrize("how", ["removed", "moved away"])
 def test_a_spool_that_goes_and_comes_back_is_watched_again(
     place: Place, watching: Watching, caplog: pytest.LogCaptureFixture, how: str
