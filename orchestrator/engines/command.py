@@ -37,6 +37,7 @@ from orchestrator.state import JobStatus
 log = logging.getLogger(__name__)
 
 RUN = str(Path(__file__).with_name("command_run.sh"))
+MAX_RECORD = 65536  # bytes of the file of a CPU: to begin anew each time would cost more than all else in it
 PATIENCE = 10.0  # seconds between SIGTERM and SIGKILL
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -141,7 +142,8 @@ class CommandEngine(Engine):
                 record.close()
             record = FileIO(f"{path}~{execution}", "x+")
             _lock(record, fcntl.LOCK_EX)
-        record.truncate(0)
+        if os.fstat(record.fileno()).st_size > MAX_RECORD:
+            record.truncate(0)
         record.write(f"attempt {execution}\n".encode())
         return record
 
@@ -175,7 +177,7 @@ class CommandEngine(Engine):
     def _check(self, job: Job) -> Running | Ended:
         execution = _execution(job)
         process = self._processes.get(execution)
-        if process is not None and process.identity.is_alive():
+        if process is not None and not _ended([process.fd]):
             return Running()
         attempt = self._attempt(job, execution)
         if attempt is not None and attempt.runs:
@@ -211,7 +213,7 @@ class CommandEngine(Engine):
                     continue
                 with record:
                     runs = not _lock(record, fcntl.LOCK_SH)  # before it is read: else it could end between the two
-                    attempt = _read_attempt(record.read(4096).decode("ascii", "replace"), runs=runs)
+                    attempt = _read_attempt(_last_of(record), runs=runs)
             except OSError as exc:
                 raise EngineDown(f"{each}: {exc.strerror}") from exc
             if attempt.execution == execution:
@@ -257,10 +259,7 @@ class CommandEngine(Engine):
     def wait_fds(self) -> Iterable[int]:
         """Give a descriptor for each running command. One that is readable after the tick it caused is nobody's."""
         fds = {process.fd: execution for execution, process in self._processes.items()}
-        readable = select.poll()
-        for fd in fds:
-            readable.register(fd, select.POLLIN)
-        ended = {fds[fd] for fd, _ in readable.poll(0)} if fds else set()
+        ended = {fds[fd] for fd in _ended(fds)}
         for execution in ended & self._ended:  # another program recorded its end, or the database cannot be asked
             self._let_go(execution)
         self._ended = ended
@@ -308,6 +307,14 @@ def _execution(job: Job) -> str:
     return job.execution or f"{job.id}.{job.attempts}"
 
 
+def _ended(fds: Iterable[int]) -> set[int]:
+    """Tell which of these pidfds are of processes that have ended: they are readable then (pidfd_open(2))."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(0)}
+
+
 def _open_record(path: str, flags: int) -> FileIO | None:
     """Open the file of a CPU; None where it is not there, or is none: a command of our own user can put anything there.
 
@@ -323,6 +330,12 @@ def _open_record(path: str, flags: int) -> FileIO | None:
         os.close(fd)
         return None
     return FileIO(fd, "r+" if flags & os.O_RDWR else "r")
+
+
+def _last_of(record: FileIO) -> str:
+    """Read what the file of a CPU tells of its last attempt."""
+    tail = os.pread(record.fileno(), 4096, max(0, os.fstat(record.fileno()).st_size - 4096)).decode("ascii", "replace")
+    return tail[tail.rfind("\nattempt ") + 1 :]
 
 
 def _lock(record: FileIO, kind: int) -> bool:

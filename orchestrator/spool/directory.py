@@ -99,12 +99,12 @@ class SpoolDirectory:
 
     def sync(self) -> None:
         """Make what was renamed and created so far outlive a loss of power."""
-        for fd in (self.fd, self.private):
-            try:
-                os.fsync(fd)
-            except OSError as exc:
-                if exc.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
-                    raise
+        self.sync_lights()
+        _sync(self.private)
+
+    def sync_lights(self) -> None:
+        """The same for the lights alone: what is left in the private folder is then known for what it is."""
+        _sync(self.fd)
 
     def beat(self) -> None:
         """Show callers that this spool is served: see docs/protocol.md, heartbeat. Raises OSError."""
@@ -119,3 +119,11 @@ class SpoolDirectory:
         draft = f"{os.getpid()}.heartbeat"
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NEVER_FOLLOW, 0o644, dir_fd=self.private))
         os.rename(draft, HEARTBEAT, src_dir_fd=self.private, dst_dir_fd=self.fd)
+
+
+def _sync(folder: int) -> None:
+    try:
+        os.fsync(folder)
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise

@@ -61,7 +61,7 @@ class Release:
                         stuck = f"{job.name}: {exc}"
                     except Exception as exc:  # noqa: BLE001 - nor must a fault of ours that one row brings out
                         stuck = f"{job.name}: a fault of this program: {exc!r}"
-                spool.sync()
+                spool.sync_lights()
                 record_released(done)
         except (SpoolGone, OSError) as exc:
             self._complain(name, f"spool {name}: lights cannot be changed now: {exc}")
