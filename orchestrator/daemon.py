@@ -7,6 +7,7 @@ up: whatever it was doing is gone on with at the next start. SIGHUP reads the se
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -290,6 +291,8 @@ def run_daemon(settings: Settings, make_parts: Callable[[Settings], list[Part]])
     ignore_lease_breaks()
     sys.setswitchinterval(SWITCH)
     threading.excepthook = _tell_of_dead_thread
+    gc.freeze()  # what is here now stays; and what comes later seldom goes in circles
+    gc.set_threshold(20_000, 20, 50)
     open_patiently(settings)
     parts = make_parts(settings)
     while True:
