@@ -21,7 +21,7 @@ up: $(needs_runtime) ## the same engines and `orchestrator up` in ./demo-run/, u
 	@$(bin)/python -m orchestrator.demo.up
 
 test: check ## check, and all tests
-	@$(bin)/pytest -q
+	@$(bin)/pytest -q -n 3 --dist worksteal # most tests wait most of the time
 
 check: $(needs_test) packages ## style, types and shell files
 	@$(bin)/ruff check --quiet

@@ -97,7 +97,7 @@ def test_a_move_of_a_job_that_is_not_in_the_table_is_a_mistake_of_the_program(wa
 
 
 @pytest.mark.usefixtures("store")
-@pytest.mark.parametrize("was", ENDED)
+@pytest.mark.parametrize("was", sorted(ENDED))
 def test_no_move_leads_out_of_an_end(was: JobStatus) -> None:
     job = queued()
     put(job.id, was)
