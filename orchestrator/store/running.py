@@ -18,10 +18,7 @@ from orchestrator.store.statement import ALL_COLUMNS, Statement, jobs_of, param
 
 def jobs_on(engine: str) -> list[Job]:
     """Give the jobs that hold a CPU of this engine: SCHEDULED, RUNNING, or ended while nobody could ask it."""
-    found = {row[0]: row for row in _HOLDING.rows(engine=engine)}
-    for statement in (_PLACED, _KEPT):  # also where somebody deleted the CPU's row
-        found |= {row[0]: row for row in statement.rows(engine=engine)}
-    return jobs_of([found[job_id] for job_id in sorted(found)])
+    return jobs_of(_HOLDING.rows(engine=engine))
 
 
 def newest_job() -> int:
@@ -233,15 +230,18 @@ _INTEND = Statement(
         Queue.attempts == param("was_attempts"),
     )
 )
-_HOLDING = Statement(
-    lambda: (
-        Queue.select(*ALL_COLUMNS)
-        .join(Engines, on=(Engines.job_id == Queue.id))
-        .where(Engines.engine == param("engine"), Engines.job_id.is_null(False))
-    )
-)
-_PLACED = Statement(lambda: Queue.select(*ALL_COLUMNS).where(Queue.engine == param("engine"), IS_ACTIVE, IS_PLACED))
-_KEPT = Statement(lambda: Queue.select(*ALL_COLUMNS).where(Queue.engine == param("engine"), IS_KEPT))
+
+
+def _holding() -> Any:
+    engine = param("engine")
+    told = Engines.select(Engines.job_id).where(Engines.engine == engine, Engines.job_id.is_null(False))
+    # Also where somebody deleted the CPU's row.
+    placed = Queue.select(Queue.id).where(Queue.engine == engine, IS_ACTIVE, IS_PLACED)
+    kept = Queue.select(Queue.id).where(Queue.engine == engine, IS_KEPT)
+    return Queue.select(*ALL_COLUMNS).where(Queue.id.in_(told | placed | kept)).order_by(Queue.id)
+
+
+_HOLDING = Statement(_holding)
 _DOUBT = Statement(
     lambda: Queue.update({"unsure_tick": param("since")}).where(
         Queue.id == param("id"),

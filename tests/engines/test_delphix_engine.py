@@ -182,6 +182,7 @@ def test_nothing_goes_green_before_its_events_were_read(
 def test_an_engine_that_answers_nothing_sensible_is_down_whatever_it_was_asked(
     engine: DelphixEngine, simulator: Simulator, fault: str, method: str
 ) -> None:
+    simulator.put_job(name="MASK_CRM", environment="DEMO", seconds=60)  # one that has ended cannot be cancelled
     job = start(engine)
     asks: dict[str, Callable[[], object]] = {
         "describe": engine.describe,
