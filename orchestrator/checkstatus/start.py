@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 from orchestrator.checkstatus.trouble import Troubles
 from orchestrator.engines.base import Engine, StartLost
@@ -162,7 +161,7 @@ class Starter:
         told = f"job {job.id} ({job.name}): execution {execution} on {self._engine.name} is not recorded, "
         told += "since its job was changed meanwhile: "
         try:
-            self._engine.cancel(replace(job, execution=execution))
+            self._engine.cancel(job.but(execution=execution))
         except EngineDown as exc:
             log.warning("%sIT MAY RUN ON, and cannot be cancelled: %s", told, exc)
         else:

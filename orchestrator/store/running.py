@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from peewee import fn
@@ -44,7 +43,7 @@ def intend_start(job: Job, starter: str, mark: str | None) -> Job | None:
             id=job.id, scheduled=JobStatus.SCHEDULED.value,
             was_engine=job.engine, was_cpu=job.cpu, was_attempts=job.attempts, **intent,
         )  # fmt: skip
-    return replace(job, **intent) if changed else None
+    return job.but(**intent) if changed else None
 
 
 def started(job: Job, execution: str) -> bool:
