@@ -185,24 +185,26 @@ def test_it_runs_what_is_configured_and_what_policy_allowed_and_no_masking_jobs(
     assert engine.lookup(a_job()).knows is Knows.NO
 
 
-def test_a_running_command_can_be_waited_for(engine: CommandEngine, eventually: Wait) -> None:
+def test_a_running_command_can_be_waited_for(engine: CommandEngine, tmp_path: Path) -> None:
     import select
 
-    job = start(engine, command="sleep 0.05")
+    job = start(engine, command=f"until [ -e {tmp_path}/go ]; do sleep 0.01; done")
     assert engine.check([job]) == {1: Running()}
     (fd,) = engine.wait_fds()
+    (tmp_path / "go").touch()
     assert select.select([fd], [], [], 10)[0] == [fd]
     assert end_of(engine, job).status is JobStatus.FINISHED
     engine.forget(job)
     assert list(engine.wait_fds()) == []
 
 
-def test_an_end_that_nobody_asks_about_wakes_once_and_no_more(engine: CommandEngine, eventually: Wait) -> None:
+def test_an_end_that_nobody_asks_about_wakes_once_and_no_more(engine: CommandEngine, tmp_path: Path) -> None:
     """Another program on the same database may have recorded it."""
     import select
 
-    start(engine, command="true")
+    start(engine, command=f"until [ -e {tmp_path}/go ]; do sleep 0.01; done")
     (fd,) = engine.wait_fds()
+    (tmp_path / "go").touch()
     assert select.select([fd], [], [], 10)[0] == [fd]
     assert len(list(engine.wait_fds())) == 1  # for the tick that asks
     assert list(engine.wait_fds()) == []
