@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.doctor.finding import Finding, fail, ok, user, warn
+from orchestrator.doctor.finding import Finding, account, fail, ok, shell, user, warn
 from orchestrator.errors import SchemaTooNew, StoreError
 from orchestrator.job import ascii_line
 from orchestrator.settings import Settings
@@ -49,17 +49,17 @@ def check_database(settings: Settings, serving: int | None) -> Iterator[Finding]
 def _file(path: Path, serving: int | None) -> Iterator[Finding]:
     status = path.stat()
     if status.st_mode & stat.S_IWOTH:
-        yield fail(SUBJECT, f"{path}: everybody may write it", f"chmod o-w {path}")
+        yield fail(SUBJECT, f"{path}: everybody may write it", f"chmod o-w {shell(path)}")
     if serving is not None and serving not in (status.st_uid, 0):
         found = f"{path}: belongs to {user(status.st_uid)}, and the programs run as {user(serving)}"
-        yield warn(SUBJECT, found, f"chown {user(serving)} {path}*")
+        yield warn(SUBJECT, found, f"chown {account(serving)} {shell(path)}*")
     if is_shared(path):
         found = f"{path}: is on {file_system_of(path)}: SQLite's locks are not to be relied on there"
         yield fail(SUBJECT, found, "stop the programs, and move it to a local disk")
     wal = Path(f"{path}-wal")
     if wal.exists() and wal.stat().st_size > LARGE_WAL:
         found = f"{wal}: has {wal.stat().st_size // 2**20} MiB: somebody has been reading for long"
-        yield warn(SUBJECT, found, f"fuser -v {path}, and end a forgotten sqlite3 shell")
+        yield warn(SUBJECT, found, f"fuser -v {shell(path)}, and end a forgotten sqlite3 shell")
 
 
 def _lasting_writer(url: str, seconds: float) -> int | None:
@@ -113,7 +113,7 @@ def _look(url: str) -> tuple[int, int, list[str] | None]:
 def cannot_be_used(path: Path, why: str) -> Finding:
     """Tell what keeps a database from being looked into."""
     if "locked" in why:
-        return fail(SUBJECT, why, f"fuser -v {path} tells who holds it")
+        return fail(SUBJECT, why, f"fuser -v {shell(path)} tells who holds it")
     if "not a database" in why or "malformed" in why:
         return fail(SUBJECT, why, "stop the programs, keep the file, and put the backup back")
     return fail(SUBJECT, why, "see to the file and its directory")

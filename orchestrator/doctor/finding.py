@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+from shlex import quote
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -87,6 +89,16 @@ def user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
+
+
+def account(uid: int) -> str:
+    """Name a user as a command takes it."""
+    return user(uid).removeprefix("uid ")
+
+
+def shell(path: Path) -> str:
+    """Give a path as a shell takes it."""
+    return quote(str(path))
 
 
 def listed(words: Iterable[object], most: int = 5) -> str:

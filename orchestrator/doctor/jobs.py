@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.doctor.engines import Answer
-from orchestrator.doctor.finding import Finding, fail, lasting, listed, ok, warn
+from orchestrator.doctor.finding import Finding, fail, lasting, listed, ok, shell, warn
 from orchestrator.job import JOB_SUFFIX, LIGHT_SUFFIX, Job, ascii_line, is_name
 from orchestrator.settings import Settings, SpoolSettings
 from orchestrator.spool.claim import TOKEN
@@ -67,7 +67,9 @@ def check_lights(spool: SpoolSettings, lights: Iterable[Light], rows: Rows, host
     ]
     if lost:
         found = f"no job belongs to {listed(sorted(name + LIGHT_SUFFIX for name in lost))}: the caller waits in vain"
-        advice = f"tell each caller: echo 'FAILED reason=\"lost\"' > {spool.path}/{sorted(lost)[0]}{LIGHT_SUFFIX}"
+        advice = (
+            f"tell each caller: echo 'FAILED reason=\"lost\"' > {shell(spool.path)}/{sorted(lost)[0]}{LIGHT_SUFFIX}"
+        )
         yield warn(f"spool {spool.name}", found, advice)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import orchestrator
-from orchestrator.doctor.finding import Finding, fail, listed, ok, user, warn
+from orchestrator.doctor.finding import Finding, fail, listed, ok, shell, user, warn
 from orchestrator.settings import Settings
 
 CLIENT = "orchestrator.bash"
@@ -22,9 +22,17 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
     subject = "settings"
     status = os.stat(file)
     if status.st_mode & stat.S_IWOTH:
-        yield fail(subject, f"{file}: everybody may write it, and so say which commands are run", f"chmod o-w {file}")
+        yield fail(
+            subject,
+            f"{file}: everybody may write it, and so say which commands are run",
+            f"chmod o-w {shell(file)}",
+        )
     elif status.st_mode & stat.S_IWGRP:
-        yield warn(subject, f"{file}: its group may write it, and so say which commands are run", f"chmod g-w {file}")
+        yield warn(
+            subject,
+            f"{file}: its group may write it, and so say which commands are run",
+            f"chmod g-w {shell(file)}",
+        )
     else:
         counts = ", ".join(
             f"{len(found)} {name if len(found) != 1 else name[:-1]}"
@@ -35,14 +43,16 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         yield ok(subject, f"{file}: {counts}")
     folder = os.stat(file.parent).st_mode
     if folder & stat.S_IWOTH and not folder & stat.S_ISVTX:
-        yield fail(subject, f"{file.parent}: everybody may replace the settings in it", f"chmod o-w {file.parent}")
+        yield fail(
+            subject, f"{file.parent}: everybody may replace the settings in it", f"chmod o-w {shell(file.parent)}"
+        )
     for key, path in (("run_dir", settings.run_dir), ("log_dir", settings.log_dir)):
         if not path.exists():
             yield warn(subject, f"{key}: {path} is missing", "the next start of a program makes it")
         elif not path.is_dir():
             yield fail(subject, f"{key}: {path} is no directory", "remove it, or change the key")
         elif path.stat().st_mode & stat.S_IWOTH:
-            yield fail(subject, f"{key}: everybody may write in {path}", f"chmod o-w {path}")
+            yield fail(subject, f"{key}: everybody may write in {path}", f"chmod o-w {shell(path)}")
 
 
 def check_password(subject: str, password: object) -> Iterator[Finding]:
@@ -59,7 +69,7 @@ def check_password(subject: str, password: object) -> Iterator[Finding]:
         return
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         found = f"password: everybody may read or write {path} (mode {stat.S_IMODE(mode):03o})"
-        yield fail(subject, found, f"chmod 600 {path}")
+        yield fail(subject, found, f"chmod 600 {shell(path)}")
 
 
 def check_commands(settings: Settings) -> Iterator[Finding]:
@@ -70,9 +80,9 @@ def check_commands(settings: Settings) -> Iterator[Finding]:
         if not program.exists():
             yield fail(subject, f"{program}: there is none", f"install it, or correct [commands.{name}]")
         elif not program.is_file() or not os.access(program, os.X_OK):
-            yield fail(subject, f"{program}: {user(os.geteuid())} cannot run it", f"chmod +x {program}")
+            yield fail(subject, f"{program}: {user(os.geteuid())} cannot run it", f"chmod +x {shell(program)}")
         elif program.stat().st_mode & stat.S_IWOTH:
-            yield fail(subject, f"{program}: everybody may change it", f"chmod o-w {program}")
+            yield fail(subject, f"{program}: everybody may change it", f"chmod o-w {shell(program)}")
         else:
             good.append(name)
     if good:
@@ -85,7 +95,9 @@ def check_client() -> Iterator[Finding]:
     found = shutil.which(CLIENT)
     if found is None:
         yield warn(
-            "client", f"{CLIENT} is not in the PATH here", f"ln -s {own} /usr/local/bin/, or call it by its whole path"
+            "client",
+            f"{CLIENT} is not in the PATH here",
+            f"ln -s {shell(own)} /usr/local/bin/, or call it by its whole path",
         )
     elif not filecmp.cmp(found, own, shallow=False):
         yield warn("client", f"{found} is of another version than this program", f"install {own} in its place")

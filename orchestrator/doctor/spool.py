@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.doctor.finding import Finding, fail, listed, ok, user, warn
+from orchestrator.doctor.finding import Finding, account, fail, listed, ok, shell, user, warn
 from orchestrator.job import JOB_SUFFIX
 from orchestrator.settings import SpoolSettings
 from orchestrator.spool.directory import PRIVATE, REJECTED
@@ -21,7 +21,7 @@ def check_spool(spool: SpoolSettings, serving: int | None) -> Iterator[Finding]:
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        yield fail(subject, f"{path}: there is none", f"mount it, or make it: install -d -m 2770 {path}")
+        yield fail(subject, f"{path}: there is none", f"mount it, or make it: install -d -m 2770 {shell(path)}")
         return
     if not stat.S_ISDIR(status.st_mode):
         yield fail(subject, f"{path}: is no directory", "remove it, or change the key `path`")
@@ -40,16 +40,16 @@ def _directory(subject: str, path: Path, status: os.stat_result, serving: int | 
     mode, owner = status.st_mode, user(status.st_uid)
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         found = f"{path}: everybody may remove a light, and so make any caller green (mode {stat.S_IMODE(mode):04o})"
-        yield fail(subject, found, f"chmod o-w {path}, or chmod +t {path}")
+        yield fail(subject, found, f"chmod o-w {shell(path)}, or chmod +t {shell(path)}")
     elif not mode & (stat.S_IWGRP | stat.S_IWOTH):
         found = f"{path}: nobody but {owner} can submit a job (mode {stat.S_IMODE(mode):04o})"
-        yield warn(subject, found, f"chmod 2770 {path}, unless that is meant")
+        yield warn(subject, found, f"chmod 2770 {shell(path)}, unless that is meant")
     if mode & stat.S_IWGRP and not mode & stat.S_ISGID and serving != 0:
         found = f"{path}: job files have their callers' own group, which {owner} may not be in"
-        yield warn(subject, found, f"chmod g+s {path}")
+        yield warn(subject, found, f"chmod g+s {shell(path)}")
     if serving is not None and serving not in (status.st_uid, 0):
         found = f"{path}: belongs to {owner}, and the programs run as {user(serving)}"
-        yield warn(subject, found, f"chown {user(serving)} {path}")
+        yield warn(subject, found, f"chown {account(serving)} {shell(path)}")
 
 
 def _folders(subject: str, path: Path, status: os.stat_result, serving: int | None) -> Iterator[Finding]:
@@ -64,7 +64,7 @@ def _folders(subject: str, path: Path, status: os.stat_result, serving: int | No
             yield fail(subject, f"{folder}: is no directory of its own", "remove it: the programs make it anew")
         elif must_be_ours and (found.st_mode & 0o022 or (serving is not None and found.st_uid != owner)):
             whose = f"belongs to {user(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):03o}"
-            advice = f"stop the programs, chown -R {user(owner)} {folder}, chmod 700 {folder}; run all as the same user"
+            advice = f"stop the programs, chown -R {account(owner)} {shell(folder)}, chmod 700 {shell(folder)}; run all as the same user"
             yield fail(subject, f"{folder}: {whose}: it must be {user(owner)}'s alone, or nothing is taken", advice)
 
 

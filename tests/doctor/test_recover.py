@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.process import identify
+from orchestrator.simulator import Simulator
 from tests.doctor.patient import LONG_AGO, Patient
+from tests.house import House
 
 
 @pytest.fixture
@@ -185,3 +187,25 @@ def test_a_folder_that_is_closed_to_us_is_no_empty_folder(
 
     assert status == 1
     assert f"unseen: {private}: Permission denied: what lies in it is not known" in told
+
+
+def test_what_it_foretells_after_a_crash_comes_true_at_the_next_start(masking_house: House) -> None:
+    with Simulator(seconds=0.8) as engine:
+        masking_house.add_engine("engine1", engine.url)
+        program = masking_house.start("up")
+        masking_house.drop("RUNS", "job=MASK_CRM")
+        row = masking_house.wait_for_status("RUNS", "RUNNING")
+        masking_house.kill(program)
+        masking_house.drop("LATER", "job=MASK_HR")
+        told = masking_house.run("recover", "--dry-run").stdout
+        before = masking_house.query("SELECT * FROM QUEUE")
+        masking_house.start("up")
+
+        assert told.splitlines() == [
+            f"job file: {masking_house.spool}/LATER.job: is taken into QUEUE, or refused",
+            f"execution: job {row['id']} (RUNS): execution {row['execution']} on engine1 is watched on",
+        ]
+        assert len(before) == 1
+        assert masking_house.verdict("RUNS") is None
+        assert masking_house.verdict("LATER") is None
+        assert len(engine.executions()) == 2
