@@ -67,10 +67,8 @@ def check_lights(spool: SpoolSettings, lights: Iterable[Light], rows: Rows, host
     ]
     if lost:
         found = f"no job belongs to {listed(sorted(name + LIGHT_SUFFIX for name in lost))}: the caller waits in vain"
-        advice = (
-            f"tell each caller: echo 'FAILED reason=\"lost\"' > {shell(spool.path)}/{sorted(lost)[0]}{LIGHT_SUFFIX}"
-        )
-        yield warn(f"spool {spool.name}", found, advice)
+        light = shell(spool.path / (min(lost) + LIGHT_SUFFIX))
+        yield warn(f"spool {spool.name}", found, f"tell each caller: echo 'FAILED reason=\"lost\"' > {light}")
 
 
 def _still_stands(spool: Path, light: Light) -> bool:

@@ -64,7 +64,7 @@ def _folders(subject: str, path: Path, status: os.stat_result, serving: int | No
             yield fail(subject, f"{folder}: is no directory of its own", "remove it: the programs make it anew")
         elif must_be_ours and (found.st_mode & 0o022 or (serving is not None and found.st_uid != owner)):
             whose = f"belongs to {user(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):03o}"
-            advice = f"stop the programs, chown -R {account(owner)} {shell(folder)}, chmod 700 {shell(folder)}; run all as the same user"
+            advice = f"stop the programs, chown -R {account(owner)} {shell(folder)}, chmod 700 {shell(folder)}"
             yield fail(subject, f"{folder}: {whose}: it must be {user(owner)}'s alone, or nothing is taken", advice)
 
 
