@@ -82,8 +82,11 @@ def find_settings(given: str | None) -> Path:
     )
 
 
-def load_settings(file: Path) -> Settings:
-    """Read and check a settings file. Raises SettingsError with the file, the key and what is wrong, in one line."""
+def load_settings(file: Path, *, look_only: bool = False) -> Settings:
+    """Read and check a settings file. Raises SettingsError with the file, the key and what is wrong, in one line.
+
+    With `look_only` no directory is made, or asked to be there: for whoever only looks, and tells of each by itself.
+    """
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as exc:
@@ -92,13 +95,16 @@ def load_settings(file: Path) -> Settings:
         raise SettingsError(f"{file}: not TOML: {exc}") from exc
     base = file.absolute().parent
     top = SettingsTable(str(file), "", table)
-    database = _database(top, base)
+    database = _database(top, base, look_only=look_only)
     # Commands of other users have their state below run_dir: it may be passed through, not listed.
-    run_dir = _directory(top, "run_dir", base, make=0o711, default="run")
-    log_dir = _directory(top, "log_dir", base, make=0o700, default="log")
+    run_dir = _directory(top, "run_dir", base, make=0o711, default="run", look_only=look_only)
+    log_dir = _directory(top, "log_dir", base, make=0o700, default="log", look_only=look_only)
     engines = {name: _engine(name, top.table("engines", name)) for name in top.names("engines")}
     commands = {name: _command(top.table("commands", name)) for name in top.names("commands")}
-    spools = {name: _spool(name, top.table("spools", name), base, engines) for name in top.names("spools")}
+    spools = {
+        name: _spool(name, top.table("spools", name), base, engines, look_only=look_only)
+        for name in top.names("spools")
+    }
     if not spools:
         top.fail("spools", "no spool: add [spools.default] with a path")
     top.finish()
@@ -224,7 +230,7 @@ _TYPE_NAMES: dict[type, str] = {
 }  # fmt: skip
 
 
-def _database(top: SettingsTable, base: Path) -> str:
+def _database(top: SettingsTable, base: Path, *, look_only: bool) -> str:
     url = top.take("database", str, "sqlite:///orchestrator.db") or ""
     scheme, separator, path = url.partition("://")
     if not separator or scheme not in ("sqlite", "postgresql"):
@@ -234,6 +240,8 @@ def _database(top: SettingsTable, base: Path) -> str:
     if not path.startswith("/") or len(path) < 2:
         top.fail("database", "must be sqlite:///PATH (three slashes: relative to this file; four: absolute)")
     file = base / path[1:]
+    if look_only:
+        return f"sqlite:///{file}"
     if not _looked_at(top, "database", file.parent, Path.is_dir):
         top.fail("database", f"the directory is missing: {file.parent}")
     if file.is_dir():
@@ -241,11 +249,15 @@ def _database(top: SettingsTable, base: Path) -> str:
     return f"sqlite:///{file}"
 
 
-def _directory(table: SettingsTable, key: str, base: Path, *, make: int | None, default: str | None = None) -> Path:
+def _directory(
+    table: SettingsTable, key: str, base: Path, *, make: int | None, default: str | None = None, look_only: bool = False
+) -> Path:
     text = table.take(key, str, default, needed=default is None) or ""
     if not text:
         table.fail(key, "must not be empty")
     path = base / text
+    if look_only:
+        return path
     there = _looked_at(table, key, path, Path.is_dir)
     nothing = not there and not _looked_at(table, key, path, Path.exists)
     if make is not None and nothing and _looked_at(table, key, path.parent, Path.is_dir):
@@ -271,8 +283,10 @@ def _looked_at(table: SettingsTable, key: str, path: Path, look: Callable[[Path]
         table.fail(key, f"{path}: {exc.strerror}")
 
 
-def _spool(name: str, table: SettingsTable, base: Path, engines: Mapping[str, EngineSettings]) -> SpoolSettings:
-    path = _directory(table, "path", base, make=None)
+def _spool(
+    name: str, table: SettingsTable, base: Path, engines: Mapping[str, EngineSettings], *, look_only: bool
+) -> SpoolSettings:
+    path = _directory(table, "path", base, make=None, look_only=look_only)
     allowed = table.take_words("engines")
     for engine in allowed or ():
         if engine not in engines:

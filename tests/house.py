@@ -34,6 +34,7 @@ class House:
         self.environment = os.environ | {"ENGINE_PASSWORD": "admin", "ORCHESTRATOR_SPOOL": str(self.spool)}
         self.spool.mkdir()
         self.settings.write_text('[spools.default]\npath = "spool"\n')
+        self.settings.chmod(0o644)  # whatever the umask is
 
     def add_engine(self, name: str, url: str, cpus: int = 2, more: str = "") -> None:
         """Add a masking engine to the settings."""

@@ -28,6 +28,8 @@ _COMMANDS = {
     "checkstatus": "daemons",
     "submit": "submit",
     "status": "status",
+    "doctor": "doctor",
+    "recover": "doctor",
     "jobs": "jobs",
     "show": "jobs",
     "cancel": "jobs",

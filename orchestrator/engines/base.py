@@ -141,6 +141,14 @@ class Engine(ABC):
         """Tell whether the engine itself keeps jobs waiting, whatever CPUs it is said to have. For any thread."""
         return False
 
+    def known_jobs(self) -> int | None:
+        """Count the jobs that it was last found to have; None where that is not known."""
+        return None
+
+    def clock_skew(self) -> float | None:
+        """Give the seconds by which its clock was ahead of ours at its last answer; None where it does not tell."""
+        return None
+
     def wait_fds(self) -> Iterable[int]:
         """Give file descriptors that become readable when there is something to check at once."""
         return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -32,6 +33,7 @@ class Service:
         self, catalogue: Catalogue, engine: Engine, *, user: str, password: str, token_life: float | None
     ) -> None:
         self.faults = Faults()
+        self._clock = engine.clock
         self._tokens = Tokens(token_life, engine.clock)
         self.control = Control(catalogue, engine, self.faults, self._tokens)
         self._routes = Api(catalogue, engine, self.faults).routes
@@ -42,11 +44,15 @@ class Service:
     def answer(self, request: Request) -> Answer | None:
         """What is sent for a request; None: nothing, the connection is closed."""
         try:
-            return self._answer(request)
+            answer = self._answer(request)
         except Refused as error:
-            return error_answer(error.status, str(error))
+            answer = error_answer(error.status, str(error))
         except Exception as error:  # noqa: BLE001 - as a real engine: 500, and on with the next request
-            return error_answer(500, f"{type(error).__name__}: {error}")
+            answer = error_answer(500, f"{type(error).__name__}: {error}")
+        if answer is not None:
+            date = formatdate(self._clock() + self.faults.number("clock"), usegmt=True)
+            answer.headers = {"Date": date} | (answer.headers or {})
+        return answer
 
     def _answer(self, request: Request) -> Answer | None:
         match = _PATH.fullmatch(request.path)

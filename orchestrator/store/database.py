@@ -104,11 +104,11 @@ def migrate(migrations: Sequence[Callable[[], None]] = MIGRATIONS) -> None:
 
     Raises SchemaTooNew where the database is ahead of the program.
     """
-    if _version() == len(migrations):
+    if schema_version() == len(migrations):
         return
     with writing():  # a second daemon that starts meanwhile waits here, and then finds nothing to do
         database.create_tables([Schema])
-        found = _version()
+        found = schema_version()
         if found > len(migrations):
             raise SchemaTooNew(
                 f"the database has schema version {found}, this orchestrator knows up to {len(migrations)}: "
@@ -121,7 +121,8 @@ def migrate(migrations: Sequence[Callable[[], None]] = MIGRATIONS) -> None:
             Schema.update(version=version + 1).execute()
 
 
-def _version() -> int:
+def schema_version() -> int:
+    """Give the version of the tables; 0 where there are none."""
     if not database.table_exists(Schema):
         return 0
     row = Schema.select(Schema.version).tuples().first()

@@ -71,6 +71,11 @@ def free_deserted() -> list[tuple[str, str, int]]:
     return found
 
 
+def deserted_cpus() -> list[tuple[str, str, int]]:
+    """Give the CPUs whose job has no row in QUEUE: engine, cpu and the job's id of each."""
+    return _DESERTED.rows()
+
+
 def stray_cpus() -> list[tuple[str, str, str]]:
     """Give the rows whose status is none of ours, so that they are never used: engine, cpu and status."""
     return _STRAY.rows()

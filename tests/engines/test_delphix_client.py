@@ -354,3 +354,16 @@ def test_an_engine_without_its_secret_is_down_and_is_not_asked(simulator: Simula
         client.post_once("/executions", START)
     assert simulator.requests == []
     client.close()
+
+
+@pytest.mark.parametrize(
+    ("date", "skew"), [(None, None), ("yesterday", None), ("Thu, 01 Jan 1970 00:20:00 GMT", 200.0)]
+)
+def test_the_engines_clock_is_what_its_last_answer_says(
+    client: DelphixClient, date: str | None, skew: float | None
+) -> None:
+    assert client.clock_skew() is None
+    client.get("/system-information")
+    client._date = date, 1000.0
+
+    assert client.clock_skew() == skew

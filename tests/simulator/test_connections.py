@@ -192,3 +192,9 @@ def test_importing_it_is_cheap() -> None:
         "assert 'orchestrator.simulator.server' not in late"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
+
+
+def test_an_answer_bears_the_date_of_the_engines_clock(simulator: Simulator) -> None:
+    simulator.fault(clock=60)
+
+    assert b"\r\nDate: Tue, 14 Nov 2023 22:14:20 GMT\r\n" in exchange(simulator, post_login())

@@ -315,3 +315,15 @@ def test_a_path_that_cannot_even_be_looked_at_is_named(
     monkeypatch.setattr(os, "stat", stat)
     with pytest.raises(SettingsError, match=rf"orchestrator.toml: {re.escape(key)}: "):
         load_settings(file)
+
+
+def test_whoever_only_looks_makes_no_directory_and_misses_none(tmp_path: Path) -> None:
+    file = tmp_path / "orchestrator.toml"
+    file.write_text('database = "sqlite:///gone/o.db"\n[spools.default]\npath = "spool"\n')
+    found = load_settings(file, look_only=True)
+
+    assert (found.run_dir, found.spools["default"].path) == (tmp_path / "run", tmp_path / "spool")
+    assert list(tmp_path.iterdir()) == [file]
+    file.write_text('[spools.default]\npath = "spool"\nprioritee = 1\n')
+    with pytest.raises(SettingsError, match="prioritee: unknown key"):
+        load_settings(file, look_only=True)

@@ -6,6 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -44,12 +45,21 @@ class DelphixClient:
         self._settings = settings
         self._token: str | None = None
         self.logins = 0
+        self._date: tuple[str | None, float] = (None, 0.0)  # of the last answer, and when it came by our own clock
         self._session = requests.Session()
         # Nothing from the environment: a ~/.netrc would replace the token, a proxy would see it.
         self._session.trust_env = False
         self._session.verify = settings.verify
         if settings.verify is False:
             warnings.filterwarnings("ignore", category=urllib3.exceptions.InsecureRequestWarning)
+
+    def clock_skew(self) -> float | None:
+        """Give the seconds by which the engine's clock was ahead of ours at its last answer; None: it did not tell."""
+        date, came_at = self._date
+        try:
+            return None if date is None else parsedate_to_datetime(date).timestamp() - came_at
+        except (ValueError, OverflowError):
+            return None
 
     def close(self) -> None:
         """Close the connections."""
@@ -178,6 +188,7 @@ class DelphixClient:
             ) as response:  # fmt: skip
                 content = _content(response, f"{method} {path}", deadline)
                 status = response.status_code
+                self._date = response.headers.get("Date"), time.time()
         except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
             down = _NotSent if _never_left(exc) else EngineDown
             raise down(f"{method} {path}: {_cause(exc)}") from exc

@@ -63,6 +63,14 @@ class DelphixEngine(Engine):
         """Tell whether executions of ours wait past its NumSimulJobsAllowed or MaximumMemoryForJobs."""
         return bool(self._waits)
 
+    def known_jobs(self) -> int | None:
+        """Count the masking jobs in the catalogue."""
+        return len(self._catalogue.jobs)
+
+    def clock_skew(self) -> float | None:
+        """Compare the clock in its last answer with ours."""
+        return self._client.clock_skew()
+
     def refresh(self) -> None:
         """List all environments and their masking jobs."""
         unlisted = self._list_jobs()

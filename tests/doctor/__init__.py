@@ -1,0 +1,1 @@
+"""`doctor` and `recover`: each line really appears, and nothing is changed."""
