@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 LOOK = 1.0  # seconds between two looks whether somebody else changed the database
 BEAT = 10.0  # seconds between two signs of life of the schedule program
+RELEASE_LOOK = 10.0  # seconds between two looks for callers to be released that nothing asked for
 RELEASE_RETRY = 5.0  # seconds until a spool that could not serve is tried again
 SWITCH = 0.0005  # seconds until a thread that works lets another one on: ours hand small things to each other
 STOP_PATIENCE = 1.5  # seconds that threads have to end by themselves
@@ -220,12 +221,12 @@ class Schedule:
 
     def _release_loop(self) -> None:
         release = Release(self._settings, self._host)
-        wait: float | None = 0.0
+        wait = 0.0
         complaint = ""
         while not self._stopping:
             self._release_bell.wait(wait)
             try:
-                wait = None if release.release_all() else RELEASE_RETRY
+                wait = RELEASE_LOOK if release.release_all() else RELEASE_RETRY
                 complaint = ""
             except Exception as exc:  # noqa: BLE001 - nothing restarts a thread that dies
                 complaint = _complain("release", exc, complaint)

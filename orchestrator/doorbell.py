@@ -21,7 +21,8 @@ class Bell:
 
     def ring(self) -> None:
         """Wake the waiter. May be called from any thread."""
-        os.eventfd_write(self._fd, 1)
+        with contextlib.suppress(OSError):  # a hint, for which nobody's work is to end
+            os.eventfd_write(self._fd, 1)
 
     def wait(self, timeout: float | None, also: Iterable[int] = ()) -> bool:
         """Sleep until a ring, until one of the file descriptors `also` is readable, or for `timeout` seconds.

@@ -81,6 +81,8 @@ class SpoolWatch(threading.Thread):
                 for file in arrived:
                     self._arrived.pop(file, None)
                 count = self._intake.take_files(arrived, certain=not self._polled) if arrived else 0
+            if count:
+                self._taken()
             if self._intake.look_again is not None:
                 self._look_due = min(self._look_due, now + self._intake.look_again)
             if self._complaint:
@@ -94,8 +96,6 @@ class SpoolWatch(threading.Thread):
             self._complain(f"spool {self._spool.name}: {exc!r}; trying again every {RETRY:.0f} s", traceback=True)
             self._look_due = now + RETRY
             return RETRY
-        if count:
-            self._taken()
         return max(0.0, min(self._look_due, self._beat_due) - time.monotonic())
 
     def _beat(self) -> bool:

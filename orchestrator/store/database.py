@@ -62,10 +62,12 @@ def writing() -> Iterator[None]:
             yield
     except OperationalError as exc:
         # SQLite has rolled back by itself (a full disk, say), and peewee tells that it could not: tell the cause.
-        cause = exc.__context__
-        if "no transaction is active" in str(exc) and isinstance(cause, DatabaseError):
-            raise cause from None
-        raise
+        cause: BaseException | None = exc
+        while cause is not None and "no transaction is active" in str(cause):
+            cause = cause.__context__
+        if cause is None or cause is exc:
+            raise
+        raise OperationalError(str(cause)) from None
 
 
 @contextmanager

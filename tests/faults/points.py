@@ -120,6 +120,8 @@ class Ground:
 
     def _trace(self, program: str, thread: int, kind: str, calls: str, *more: str) -> str:
         """Drop a job, and see it to its end or the program to its, while one thread is traced; what strace tells."""
+        # Those of a program that was just started, or in the place of one that has died, come within a moment.
+        wait_for(lambda: len(self.threads(program)) > thread, 35)
         task = self.threads(program)[thread]
         report = self.house.folder / "strace.out"
         report.unlink(missing_ok=True)
