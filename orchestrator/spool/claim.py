@@ -222,7 +222,7 @@ def _look(folder: int, file: str, *, must_settle: bool, shared: bool) -> _Look:
     Raises FileNotFoundError, or StillWritten.
     """
     try:
-        fd = os.open(file, _READ, dir_fd=folder)
+        fd = _open(folder, file)
     except OSError as exc:
         status = os.stat(file, dir_fd=folder, follow_symlinks=False)
         if exc.errno == errno.ELOOP:
@@ -252,6 +252,13 @@ def _look(folder: int, file: str, *, must_settle: bool, shared: bool) -> _Look:
         os.close(fd)
         raise
     return _Look(fd, status, None)
+
+
+def _open(folder: int, file: str) -> int:
+    try:
+        return os.open(file, _READ, dir_fd=folder)
+    except PermissionError:  # refusing a job cannot be undone: what is no more than a fault of a moment is asked again
+        return os.open(file, _READ, dir_fd=folder)
 
 
 def _is_written(fd: int) -> bool | None:
