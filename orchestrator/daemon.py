@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from orchestrator.checkstatus.worker import EngineWorker
+from orchestrator.confine import check_settings_owner, confine, tell_of_needless_root
 from orchestrator.doorbell import Bell, Doorbell, ring
 from orchestrator.engines.base import Engine, make_engine
 from orchestrator.errors import OrchestratorError, SettingsError, StoreError
@@ -287,6 +288,9 @@ def up_parts(settings: Settings) -> list[Part]:
 
 def run_daemon(settings: Settings, make_parts: Callable[[Settings], list[Part]]) -> None:
     """Run until SIGTERM or SIGINT. Raises SettingsError or StoreError where it cannot begin."""
+    confine()
+    check_settings_owner(settings)
+    tell_of_needless_root(settings)
     signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # threads inherit it; only sigwait below takes them
     ignore_lease_breaks()
@@ -302,12 +306,14 @@ def run_daemon(settings: Settings, make_parts: Callable[[Settings], list[Part]])
         log.info("running, pid %d, settings %s", os.getpid(), settings.file)
         while signal.sigwait(signals) == signal.SIGHUP:
             try:
-                settings = load_settings(settings.file)
-                new_parts = make_parts(settings)
+                new_settings = load_settings(settings.file)
+                check_settings_owner(new_settings)
+                new_parts = make_parts(new_settings)
             except Exception as exc:  # noqa: BLE001 - whatever is wrong with a file, those who wait are served on
                 told = exc if isinstance(exc, OrchestratorError) else repr(exc)
                 log.error("settings are not reread, the old ones stay: %s", told)
                 continue
+            settings = new_settings
             break
         else:
             stop(parts, STOP_PATIENCE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ T = TypeVar("T")
 # What is meant to be {param.NAME}, perhaps misspelt: it would reach the command as it stands.
 _LIKE_PARAM = re.compile(r"\{\s*params?\s*(?:\.[^{}]*)?\}|\{\s*params?\.[^{}]*", re.IGNORECASE)
 
+DEFAULT_MAX_WAITING = 10_000
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
 CONFIG_PLACES = ("orchestrator.toml", "/etc/orchestrator/orchestrator.toml")
 
@@ -39,6 +41,7 @@ class SpoolSettings:
     timeout: float | None = None  # seconds from start to TIMEOUT; None: none
     shell_commands: bool = False  # may a job file carry command=<shell line>?
     observer: str = "auto"  # auto, inotify or polling
+    max_waiting: int = DEFAULT_MAX_WAITING  # unfinished jobs that one owner may have in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +91,22 @@ def load_settings(file: Path, *, look_only: bool = False) -> Settings:
     With `look_only` no directory is made, or asked to be there: for whoever only looks, and tells of each by itself.
     """
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            table = tomllib.loads(opened.read().decode("utf-8"))
     except OSError as exc:
         raise SettingsError(f"{file}: cannot be read: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:  # also UTF-8, a number of too many digits, too many brackets
         raise SettingsError(f"{file}: not TOML: {exc}") from exc
+    if mode & 0o022 and not look_only:  # it names the programs that are run
+        raise SettingsError(
+            f"{file}: others than its owner may write to it (mode {mode & 0o777:03o}): "
+            f"chmod go-w {shlex.quote(str(file))}"
+        )
     base = file.absolute().parent
     top = SettingsTable(str(file), "", table)
     database = _database(top, base, look_only=look_only)
-    # Commands of other users have their state below run_dir: it may be passed through, not listed.
-    run_dir = _directory(top, "run_dir", base, make=0o711, default="run", look_only=look_only)
+    run_dir = _directory(top, "run_dir", base, make=0o700, default="run", look_only=look_only)
     log_dir = _directory(top, "log_dir", base, make=0o700, default="log", look_only=look_only)
     engines = {name: _engine(name, top.table("engines", name)) for name in top.names("engines")}
     commands = {name: _command(top.table("commands", name)) for name in top.names("commands")}
@@ -297,11 +306,15 @@ def _spool(
     observer = table.take("observer", str, "auto")
     if observer not in ("auto", "inotify", "polling"):
         table.fail("observer", f"must be auto, inotify or polling, not {_shown(observer)}")
+    max_waiting = table.take("max_waiting", int, DEFAULT_MAX_WAITING)
+    if max_waiting is None or not 1 <= max_waiting <= 10_000_000:
+        table.fail("max_waiting", f"must be from 1 to 10000000, not {_shown(max_waiting)}")
     spool = SpoolSettings(
         name=name, path=path, engines=allowed, priority=priority or 0,
         timeout=table.take_seconds("timeout"),
         shell_commands=bool(table.take("shell_commands", bool, False)),
         observer=observer or "auto",
+        max_waiting=max_waiting or DEFAULT_MAX_WAITING,
     )  # fmt: skip
     table.finish()
     return spool

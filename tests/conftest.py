@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.house import House
+
+os.umask(0o022)  # with that of some users (002) settings and job files would be open to a group
 
 
 @pytest.fixture

@@ -50,7 +50,8 @@ def show(ctx: click.Context, name: str, as_json: bool) -> None:
         if value is not None:
             click.echo(f"{field:12} {ascii_line(value)}")
     if job.detail:
-        click.echo("\n".join(ascii_line(line) for line in job.detail.splitlines()))
+        # Set in, so that no line of an engine's passes for one of the fields.
+        click.echo("\n".join(f"    {ascii_line(line)}" for line in job.detail.splitlines()))
     click.echo()
     print_table(
         ("AT", "WHAT", "WHERE", "WHY"),

@@ -54,7 +54,10 @@ def open_store(ctx: click.Context) -> Settings:
 
 
 def open_database(settings: Settings) -> None:
-    """Open the database of the settings. Raises StoreError."""
+    """Open the database of the settings, for our own eyes where it is made. Raises StoreError."""
+    from orchestrator.confine import own_files_only
     from orchestrator.store import database
+
+    own_files_only()
 
     database.open_database(settings.database)

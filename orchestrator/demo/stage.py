@@ -60,7 +60,7 @@ class Stage:
     def start_engines(self, seconds: float) -> dict[str, subprocess.Popen[bytes]]:
         """Start the engines, whose jobs take `seconds`, and write settings that name them. Raises DemoError."""
         password = self.directory / "engine-password"
-        password.write_text("admin\n", encoding="utf-8")
+        _write_own(password, "admin\n")
         started, logs = {}, {}
         for engine in ENGINES:
             logs[engine.name] = self.log / f"{engine.name}.log"
@@ -76,7 +76,7 @@ class Stage:
             text += _ENGINE.format(
                 name=engine.name, cpus=engine.cpus, url=json.dumps(listening()), password=json.dumps(f"file:{password}")
             )
-        self.settings.write_text(text, encoding="utf-8")
+        _write_own(self.settings, text)
         return started
 
     def start_orchestrator(self, log: Path | None) -> subprocess.Popen[bytes]:
@@ -86,6 +86,13 @@ class Stage:
         process = self._processes.start([this_program(), "--config", str(self.settings), "up"], log)
         self._processes.wait_until(heartbeat.exists, "orchestrator up", process, log, PATIENCE)
         return process
+
+
+def _write_own(path: Path, text: str) -> None:
+    """Write a file that only its owner may read or change, whatever the umask is."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text, encoding="utf-8")
 
 
 def _url(log: Path) -> str:

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 RUN = str(Path(__file__).with_name("command_run.sh"))
 MAX_RECORD = 65536  # bytes of the file of a CPU: to begin anew each time would cost more than all else in it
 PATIENCE = 10.0  # seconds between SIGTERM and SIGKILL
+UMASK = 0o022  # of commands: the daemon's own would keep all that they make from others
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -86,7 +87,7 @@ class CommandEngine(Engine):
         """Make the folders for state and output; a command engine is always there where they are."""
         try:
             self._states.mkdir(mode=0o700, exist_ok=True)
-            self._logs.mkdir(mode=0o750, exist_ok=True)
+            self._logs.mkdir(mode=0o700, exist_ok=True)
         except OSError as exc:
             raise EngineDown(f"{exc.filename}: {exc.strerror}") from exc
         return "commands on this host"
@@ -120,7 +121,7 @@ class CommandEngine(Engine):
                 child = subprocess.Popen(
                     ["/bin/sh", RUN, *words],
                     stdin=record, stdout=output, stderr=output, cwd="/", env=environment,
-                    start_new_session=True, user=uid, group=gid, extra_groups=groups,
+                    start_new_session=True, umask=UMASK, user=uid, group=gid, extra_groups=groups,
                 )  # fmt: skip
                 identity = ProcessIdentity.of_child(child.pid)
                 with contextlib.suppress(OSError):  # it runs, and `ran` tells enough while it does
@@ -158,7 +159,7 @@ class CommandEngine(Engine):
 
     def _open_output(self, job: Job) -> int:
         return os.open(
-            self._output_of(job), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640
+            self._output_of(job), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         )
 
     def _output_of(self, job: Job) -> str:

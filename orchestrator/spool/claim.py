@@ -18,10 +18,9 @@ import stat
 import time
 from dataclasses import dataclass
 
-from orchestrator.errors import JobRefused
 from orchestrator.job import JOB_SUFFIX, MAX_FILE_BYTES, Job
 from orchestrator.spool.directory import SpoolDirectory
-from orchestrator.spool.light import ensure_light, standing_light
+from orchestrator.spool.light import LightRefused, ensure_light, standing_light
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,8 @@ class Claim:
     token: str
     content: bytes | None
     refused: str | None
-    owner: int
+    owner: int  # its uid as it was opened, whatever bore the name before
+    mode: int  # its permissions
     written_at: float  # seconds, UTC
     light: str | None = None
     light_is_new: bool = False
@@ -63,8 +63,9 @@ def claim(spool: SpoolDirectory, name: str, *, certain: bool, shared: bool) -> C
     """
     file = name + JOB_SUFFIX
     try:
-        _look(spool.fd, file, must_settle=not certain, shared=shared).close()
-        light = _light_of(spool, name)
+        with _look(spool.fd, file, must_settle=not certain, shared=shared) as looked:
+            owner = looked.status.st_uid
+        light = _light_of(spool, name, owner)
         token = secrets.token_hex(TOKEN // 2)
         os.rename(file, f"{name}.{token}", src_dir_fd=spool.fd, dst_dir_fd=spool.private)
     except FileNotFoundError:
@@ -83,7 +84,8 @@ def claims_left_over(spool: SpoolDirectory, *, shared: bool) -> list[Claim]:
         name, dot, token = file.rpartition(".")
         if dot and len(token) == TOKEN:
             try:
-                found.append(_read(spool, name, token, _light_left(spool, name), shared=shared))
+                if not _was_put_back(spool, name, file):
+                    found.append(_read(spool, name, token, None, shared=shared))
             except (FileNotFoundError, StillWritten):
                 pass
             except Exception as exc:  # noqa: BLE001 - one that cannot be read must not keep the others waiting
@@ -98,16 +100,23 @@ def claimed_names(spool: SpoolDirectory) -> set[str]:
 
 
 def is_asked_again(spool: SpoolDirectory, job: Job) -> bool:
-    """Tell whether a later job file of the same name lies there that is no row yet, or no more than claimed."""
+    """Tell whether a later job file of the same name lies there that is no row yet, or no more than claimed.
+
+    In a sticky spool another user's does not count: it gets neither the name nor the light, nor may it hold it up.
+    """
     for file in os.listdir(spool.private):
         name, _, token = file.rpartition(".")
-        if name == job.name and len(token) == TOKEN and token != job.claim:
+        if name == job.name and len(token) == TOKEN and token != job.claim and _counts(spool.private, file, spool, job):
             return True
+    return _counts(spool.fd, job.name + JOB_SUFFIX, spool, job)
+
+
+def _counts(folder: int, file: str, spool: SpoolDirectory, job: Job) -> bool:
     try:
-        os.stat(job.name + JOB_SUFFIX, dir_fd=spool.fd, follow_symlinks=False)
+        found = os.stat(file, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return True
+    return not spool.sticky or job.owner is None or found.st_uid == job.owner
 
 
 def give_back(spool: SpoolDirectory, claimed: Claim) -> None:
@@ -128,29 +137,44 @@ def _put_back(spool: SpoolDirectory, name: str, file: str) -> None:
         os.unlink(file, dir_fd=spool.private)
 
 
+def _was_put_back(spool: SpoolDirectory, name: str, file: str) -> bool:
+    """Tell whether a crash came between the two steps of putting a claim back: then the second one is done."""
+    try:
+        there = os.stat(name + JOB_SUFFIX, dir_fd=spool.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if not os.path.samestat(there, os.stat(file, dir_fd=spool.private, follow_symlinks=False)):
+        return False
+    os.unlink(file, dir_fd=spool.private)
+    return True
+
+
 @dataclass(frozen=True)
 class _Light:
+    owner: int  # of the job file that it is to stand for
     identity: str | None
     is_new: bool
     refused: str | None = None
 
 
-def _light_of(spool: SpoolDirectory, name: str) -> _Light:
+def _light_of(spool: SpoolDirectory, name: str, owner: int) -> _Light:
     try:
-        return _Light(*ensure_light(spool, name))
-    except JobRefused as exc:
-        return _Light(None, False, exc.reason)
+        return _Light(owner, *ensure_light(spool, name, owner))
+    except LightRefused as exc:
+        return _Light(owner, exc.light, False, exc.reason)
 
 
-def _light_left(spool: SpoolDirectory, name: str) -> _Light:
+def _light_left(spool: SpoolDirectory, name: str, owner: int) -> _Light:
     try:
-        return _Light(standing_light(spool, name), False)
-    except JobRefused as exc:
-        return _Light(None, False, exc.reason)
+        return _Light(owner, standing_light(spool, name, owner), False)
+    except LightRefused as exc:
+        return _Light(owner, exc.light, False, exc.reason)
 
 
-def _read(spool: SpoolDirectory, name: str, token: str, light: _Light, *, shared: bool) -> Claim:
+def _read(spool: SpoolDirectory, name: str, token: str, light: _Light | None, *, shared: bool) -> Claim:
     with _look(spool.private, f"{name}.{token}", must_settle=False, shared=shared) as looked:
+        if light is None or light.owner != looked.status.st_uid:  # another file took its place before the claim
+            light = _light_left(spool, name, looked.status.st_uid)
         content = None
         if looked.unreadable is None:
             content = b""
@@ -166,6 +190,7 @@ def _read(spool: SpoolDirectory, name: str, token: str, light: _Light, *, shared
             content=content,
             refused=light.refused or looked.unreadable,
             owner=looked.status.st_uid,
+            mode=stat.S_IMODE(looked.status.st_mode),
             written_at=looked.status.st_mtime,
             light=light.identity,
             light_is_new=light.is_new,
@@ -197,7 +222,7 @@ def _look(folder: int, file: str, *, must_settle: bool, shared: bool) -> _Look:
     Raises FileNotFoundError, or StillWritten.
     """
     try:
-        fd = os.open(file, _READ, dir_fd=folder)
+        fd = _open(folder, file)
     except OSError as exc:
         status = os.stat(file, dir_fd=folder, follow_symlinks=False)
         if exc.errno == errno.ELOOP:
@@ -212,6 +237,12 @@ def _look(folder: int, file: str, *, must_settle: bool, shared: bool) -> _Look:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             return _Look(fd, status, "not a regular file")
+        if status.st_nlink > 1:
+            # Who linked a file is not known, only whose it is. `ln draft NAME.job; rm draft` has two for a moment.
+            if _age(status) < SETTLED:
+                raise StillWritten(file)
+            why = f"it has {status.st_nlink} names (hard links): a job file must be a file of its own"
+            return _Look(fd, status, why)
         written = _is_written(fd)
         if shared and written:
             written = None  # NFSv4 refuses a lease for reasons of its own too
@@ -221,6 +252,13 @@ def _look(folder: int, file: str, *, must_settle: bool, shared: bool) -> _Look:
         os.close(fd)
         raise
     return _Look(fd, status, None)
+
+
+def _open(folder: int, file: str) -> int:
+    try:
+        return os.open(file, _READ, dir_fd=folder)
+    except PermissionError:  # refusing a job cannot be undone: what is no more than a fault of a moment is asked again
+        return os.open(file, _READ, dir_fd=folder)
 
 
 def _is_written(fd: int) -> bool | None:

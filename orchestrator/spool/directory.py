@@ -5,7 +5,6 @@ All access goes through the open directory, so that a path that is swapped meanw
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -40,6 +39,8 @@ class SpoolDirectory:
             self.fd = os.open(path, _OPEN_DIRECTORY & ~os.O_NOFOLLOW)
         except OSError as exc:
             raise SpoolGone(f"{path}: cannot be opened: {exc.strerror}: is it there, and mounted?") from exc
+        # Callers who need not trust each other: only its owner can remove a light (docs/security.md).
+        self.sticky = bool(os.fstat(self.fd).st_mode & stat.S_ISVTX)
         try:
             self.private = self._open_private()
         except BaseException:
@@ -64,9 +65,15 @@ class SpoolDirectory:
         try:
             return os.open(name, _OPEN_DIRECTORY, dir_fd=self.fd)
         except FileNotFoundError:
-            with contextlib.suppress(FileExistsError):  # another daemon made it just now
+            try:
                 os.mkdir(name, mode, dir_fd=self.fd)
-            return os.open(name, _OPEN_DIRECTORY, dir_fd=self.fd)
+            except FileExistsError:  # another daemon made it just now
+                return os.open(name, _OPEN_DIRECTORY, dir_fd=self.fd)
+            folder = os.open(name, _OPEN_DIRECTORY, dir_fd=self.fd)
+            made = os.fstat(folder)
+            if made.st_uid == os.geteuid():  # whatever our umask is; setgid stays, as the spool gave it
+                os.fchmod(folder, mode | made.st_mode & stat.S_ISGID)
+            return folder
 
     def __enter__(self) -> Self:
         return self
@@ -117,8 +124,16 @@ class SpoolDirectory:
             pass
         # None, or somebody else's, which only they may touch: a new one of ours takes its place.
         draft = f"{os.getpid()}.heartbeat"
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NEVER_FOLLOW, 0o644, dir_fd=self.private))
+        make_readable(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NEVER_FOLLOW, 0o644, dir_fd=self.private))
         os.rename(draft, HEARTBEAT, src_dir_fd=self.private, dst_dir_fd=self.fd)
+
+
+def make_readable(fd: int) -> None:
+    """Close a new file of ours that callers are to read: the daemons' umask keeps all others from it."""
+    try:
+        os.fchmod(fd, 0o644)
+    finally:
+        os.close(fd)
 
 
 def _sync(folder: int) -> None:

@@ -9,7 +9,9 @@ import contextlib
 import logging
 import os
 import stat
-from collections.abc import Collection, Iterable
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 
 from orchestrator.errors import JobRefused
 from orchestrator.job import CANCEL_SUFFIX, JOB_SUFFIX, LIGHT_SUFFIX, JobRequest, is_name, parse_job_file
@@ -54,12 +56,14 @@ class Intake:
         self._shared = is_shared(spool.path)
         self._too_long: set[str] = set()
         self.look_again: float | None = None  # seconds after which what the last look left is to be looked at again
+        self.left: list[str] = []  # files that the last turn was too short for
         self._told: set[tuple[str, str]] = set()  # what could not be taken, and why
 
-    def take_all(self) -> int:
+    def take_all(self, turn: float | None = None) -> int:
         """Take whatever is there, also what a crashed intake left; how many job files became rows.
 
-        Raises IntakeDelayed, or SpoolGone.
+        After `turn` seconds the rest is `left`: a later look lets those go before it who came meanwhile and asked for
+        less. Raises IntakeDelayed, or SpoolGone.
         """
         self.look_again = None
         with SpoolDirectory(self._spool.path) as spool:
@@ -67,26 +71,34 @@ class Intake:
             with spool.locked():
                 left_over = claims_left_over(spool, shared=self._shared)
                 self._record(spool, left_over)
-            return len(left_over) + self._take(spool, _oldest_first(spool), certain=False)
+            return len(left_over) + self._take(spool, _rounds(spool, _files(spool)), certain=False, turn=turn)
 
-    def take_files(self, files: Collection[str], *, certain: bool) -> int:
-        """Take those of the named files that are there, in their order; `certain` where the kernel told each is whole.
+    def take_files(self, files: Collection[str], *, certain: bool, turn: float | None = None) -> int:
+        """Take those of the named files that are there; `certain` where the kernel told that each is whole.
 
-        Raises as `take_all`.
+        Few in their order, many by turns; otherwise as `take_all`.
         """
         with SpoolDirectory(self._spool.path) as spool:
-            return self._take(spool, files, certain=certain)
+            rounds = [list(files)] if len(files) <= BATCH else _rounds(spool, files)
+            return self._take(spool, rounds, certain=certain, turn=turn)
 
-    def _take(self, spool: SpoolDirectory, files: Collection[str], *, certain: bool) -> int:
-        jobs = [file.removesuffix(JOB_SUFFIX) for file in files if file.endswith(JOB_SUFFIX)]
+    def _take(
+        self, spool: SpoolDirectory, rounds: Sequence[Sequence[str]], *, certain: bool, turn: float | None
+    ) -> int:
+        deadline = None if turn is None else time.monotonic() + turn
+        self.left = []
         taken = 0
-        for start in range(0, len(jobs), BATCH):
-            with spool.locked():
-                taken += self._record(spool, self._claims(spool, jobs[start : start + BATCH], certain=certain))
-        cancels = [file.removesuffix(CANCEL_SUFFIX) for file in files if file.endswith(CANCEL_SUFFIX)]
-        for start in range(0, len(cancels), BATCH):
-            with spool.locked():  # else a job that another intake is taking would not be seen
-                self._cancel_all(spool, cancels[start : start + BATCH])
+        for number, files in enumerate(rounds):
+            # The first round is always gone through: else the oldest files of a flood would be all that is ever taken.
+            if number and deadline is not None and time.monotonic() > deadline:
+                self.left += files
+                continue
+            for batch in _batches(files, JOB_SUFFIX):
+                with spool.locked():
+                    taken += self._record(spool, self._claims(spool, batch, certain=certain))
+            for batch in _batches(files, CANCEL_SUFFIX):
+                with spool.locked():  # else a job that another intake is taking would not be seen
+                    self._cancel_all(spool, batch)
         return taken
 
     def _cancel_all(self, spool: SpoolDirectory, names: Iterable[str]) -> None:
@@ -133,7 +145,7 @@ class Intake:
             return 0
         try:
             spool.sync()
-            outcomes = take([self._arrival(claimed) for claimed in claims])
+            outcomes = take([self._arrival(claimed, owners_apart=spool.sticky) for claimed in claims])
         except (StoreBusy, OSError) as exc:
             raise _delayed(spool, claims, exc) from exc
         for claimed, (outcome, why) in zip(claims, outcomes, strict=True):
@@ -148,7 +160,7 @@ class Intake:
                 self._look_again(RETRY)
         return len(claims)
 
-    def _arrival(self, claimed: Claim) -> Arrival:
+    def _arrival(self, claimed: Claim, *, owners_apart: bool) -> Arrival:
         request, refused, caller = None, claimed.refused, None
         engines: tuple[str, ...] = ()
         shell = False
@@ -156,7 +168,7 @@ class Intake:
             try:
                 request = parse_job_file(claimed.content or b"", claimed.name)
                 engines = allowed_engines(self._settings, self._spool, request)
-                shell = check_command(self._settings, self._spool, request, claimed.owner)
+                shell = check_command(self._settings, self._spool, request, claimed.owner, claimed.mode)
                 if self._shared and request.on_caller_exit == "cancel":
                     raise JobRefused("on_caller_exit=cancel: other hosts write to this spool: no pid proves a caller")
                 caller = None if self._shared else _caller(request, claimed)
@@ -174,6 +186,8 @@ class Intake:
             request=request,
             refused=refused,
             owner=claimed.owner,
+            owners_apart=owners_apart,
+            max_waiting=self._spool.max_waiting,
             caller=caller,
             light=claimed.light,
             light_is_new=claimed.light_is_new,
@@ -229,6 +243,12 @@ class Intake:
                 if name in claimed or _exists(spool, name + JOB_SUFFIX):
                     return  # its job file is not a row yet: the next look finds both
                 log.warning("%s.cancel in spool %s: no such job waits or runs", printable_name(name), self._spool.name)
+            elif asked.st_nlink > 1 and not stat.S_ISDIR(asked.st_mode):
+                # Who linked it is not known: a link to any file of the job's owner would speak for the owner.
+                log.warning(
+                    "%s.cancel in spool %s: a hard link to a file of uid %d cancels nothing",
+                    name, self._spool.name, asked.st_uid,
+                )  # fmt: skip
             elif asked.st_uid not in (job.owner, 0, os.geteuid()):
                 log.warning(
                     "%s.cancel in spool %s: uid %d may not cancel a job of uid %s",
@@ -244,14 +264,34 @@ class Intake:
             os.unlink(file, dir_fd=spool.fd)
 
 
-def _oldest_first(spool: SpoolDirectory) -> list[str]:
+def _files(spool: SpoolDirectory) -> list[str]:
     with os.scandir(spool.fd) as entries:
-        found = [entry for entry in entries if not entry.name.startswith(".") and entry.name != REJECTED]
-    ages = {}
-    for entry in found:
-        with contextlib.suppress(FileNotFoundError):
-            ages[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns
-    return sorted(ages, key=lambda name: (ages[name], name))
+        return [entry.name for entry in entries if not entry.name.startswith(".") and entry.name != REJECTED]
+
+
+def _rounds(spool: SpoolDirectory, files: Iterable[str]) -> list[list[str]]:
+    """Put requests into the order in which they are taken: oldest first, at most BATCH of each owner in a round.
+
+    Who drops thousands of files keeps another waiting for a few hundred of them. Age is the time of the last change of
+    the inode, as a rename makes it: nobody can set that one back.
+    """
+    own: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for file in files:
+        if file.endswith((JOB_SUFFIX, CANCEL_SUFFIX)):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(file, dir_fd=spool.fd, follow_symlinks=False)
+                own[status.st_uid].append((status.st_ctime_ns, file))
+    rounds: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for of_one in own.values():
+        for number, each in enumerate(sorted(of_one)):
+            rounds[number // BATCH].append(each)
+    return [[file for _, file in sorted(rounds[number])] for number in sorted(rounds)]
+
+
+def _batches(files: Iterable[str], suffix: str) -> list[list[str]]:
+    """Give the NAMEs of the files of one kind, as many at once as share a transaction."""
+    names = [file.removesuffix(suffix) for file in files if file.endswith(suffix)]
+    return [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
 
 
 def _delayed(spool: SpoolDirectory, claims: Iterable[Claim], why: Exception) -> IntakeDelayed:

@@ -16,7 +16,7 @@ from enum import Enum
 
 from orchestrator.errors import JobRefused
 from orchestrator.job import LIGHT_SUFFIX, Job, ascii_line
-from orchestrator.spool.directory import WRITE_NEW, SpoolDirectory
+from orchestrator.spool.directory import WRITE_NEW, SpoolDirectory, make_readable
 from orchestrator.state import JobStatus
 
 MAX_REASON = 500  # characters of the reason in a light's first line
@@ -31,44 +31,70 @@ class Released(Enum):
     NOT_OURS = "the light belongs to a later caller, and was left alone"
 
 
-def ensure_light(spool: SpoolDirectory, name: str) -> tuple[str, bool]:
-    """See to it that `name` has an empty light, before its job file is taken.
+class LightRefused(JobRefused):
+    """A light does not serve the job file that came with it. `light`: it is to say so; None: it is left as it is."""
+
+    def __init__(self, reason: str, light: str | None = None) -> None:
+        super().__init__(reason)
+        self.light = light
+
+
+def ensure_light(spool: SpoolDirectory, name: str, owner: int) -> tuple[str, bool]:
+    """See to it that `name` has an empty light, before its job file, of uid `owner`, is taken.
 
     Gives the light's identity, and whether the light is new. What an earlier job left in it is replaced: an old
-    verdict must not stand for a new job. Raises JobRefused where a directory is in its place.
+    verdict must not stand for a new job. Raises LightRefused where a directory is in its place, or somebody else's.
     """
     light = name + LIGHT_SUFFIX
     try:
         found = os.stat(light, dir_fd=spool.fd, follow_symlinks=False)
     except FileNotFoundError:
         with contextlib.suppress(FileExistsError):  # the caller made it just now
-            os.close(os.open(light, WRITE_NEW, 0o644, dir_fd=spool.fd))
+            make_readable(os.open(light, WRITE_NEW, 0o644, dir_fd=spool.fd))
             return _identity(spool.fd, light), True
-        return _identity(spool.fd, light), False
+        found = os.stat(light, dir_fd=spool.fd, follow_symlinks=False)
+    _check_whose(spool, light, found, owner)
     if stat.S_ISREG(found.st_mode) and found.st_size == 0:
         return _identity(spool.fd, light), False
-    if stat.S_ISDIR(found.st_mode):
-        raise JobRefused(f"{light} is a directory: remove it")
     fresh = secrets.token_hex(8)
-    os.close(os.open(fresh, WRITE_NEW, 0o644, dir_fd=spool.private))
+    make_readable(os.open(fresh, WRITE_NEW, 0o644, dir_fd=spool.private))
     os.rename(fresh, light, src_dir_fd=spool.private, dst_dir_fd=spool.fd)
     return _identity(spool.fd, light), True
 
 
-def standing_light(spool: SpoolDirectory, name: str) -> str | None:
+def standing_light(spool: SpoolDirectory, name: str, owner: int) -> str | None:
     """Give the identity of `name`'s light as it stands, None where it is gone; nothing is made or replaced.
 
     For a job file that was claimed before a crash: its light was made then, and may have been released since.
-    Raises JobRefused as `ensure_light` does.
+    Raises LightRefused as `ensure_light` does.
     """
     light = name + LIGHT_SUFFIX
     try:
         found = os.stat(light, dir_fd=spool.fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    if stat.S_ISDIR(found.st_mode):
-        raise JobRefused(f"{light} is a directory: remove it")
+    _check_whose(spool, light, found, owner)
     return _identity_or_none(spool.fd, light)
+
+
+def _check_whose(spool: SpoolDirectory, light: str, found: os.stat_result, owner: int) -> None:
+    """Check that a light may stand for a job file of uid `owner`. Raises LightRefused.
+
+    Under the sticky bit a light is removed by its owner or by us. One of another user's would turn green when that
+    user likes; and what it says of another user's job would be lost if it were emptied for this one.
+    """
+    if stat.S_ISDIR(found.st_mode):
+        raise LightRefused(f"{light} is a directory: remove it")
+    if not spool.sticky or found.st_uid == owner:
+        return
+    told = stat.S_ISREG(found.st_mode) and found.st_size > 0
+    if found.st_uid not in (0, os.geteuid()):
+        raise LightRefused(
+            f"{light} belongs to uid {found.st_uid}, the job file to uid {owner}: take another NAME",
+            None if told else _identity_or_none(spool.fd, light),
+        )
+    if told:
+        raise LightRefused(f"{light} tells how an earlier job ended: in a sticky spool take a new NAME each time")
 
 
 def turn_green(spool: SpoolDirectory, job: Job) -> Released:
@@ -142,8 +168,14 @@ def refusal(reason: str) -> str:
 
 
 def _put_back(spool: SpoolDirectory, aside: str, light: str) -> None:
-    with contextlib.suppress(FileExistsError):
+    try:
         os.link(aside, light, src_dir_fd=spool.private, dst_dir_fd=spool.fd, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    except PermissionError:  # another user's file, which fs.protected_hardlinks keeps us from linking
+        if _identity_or_none(spool.fd, light) is None:
+            os.rename(aside, light, src_dir_fd=spool.private, dst_dir_fd=spool.fd)
+            return
     os.unlink(aside, dir_fd=spool.private)
 
 

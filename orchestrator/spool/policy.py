@@ -32,23 +32,35 @@ def allowed_engines(settings: Settings, spool: SpoolSettings, request: JobReques
     raise JobRefused(f"engine: none {kind} among {', '.join(allowed)}")
 
 
-def check_command(settings: Settings, spool: SpoolSettings, request: JobRequest, owner: int) -> bool:
+def check_command(settings: Settings, spool: SpoolSettings, request: JobRequest, owner: int, mode: int) -> bool:
     """Check that a job's `command` may be run for uid `owner`; True where it is a shell line.
 
-    Raises JobRefused.
+    `mode` are the permissions of the job file. Raises JobRefused.
     """
     if request.command is None:
         return False
     run = settings.commands.get(request.command)
     if run is not None:
         fill_in(run, dict(request.params))
+        if os.geteuid() == 0:
+            _check_own_word(owner, mode)
         return False
     if not spool.shell_commands:
         known = ", ".join(settings.commands) or "none"
         raise JobRefused(f"command: {request.command[:64]!r} is not configured; there are: {known}")
     if owner != os.geteuid() and os.geteuid() != 0:
         raise JobRefused(f"command: a shell line of uid {owner} cannot be run by uid {os.geteuid()}")
+    _check_own_word(owner, mode)
     return True
+
+
+def _check_own_word(owner: int, mode: int) -> None:
+    """Check that what is run as a file's owner is the owner's own word. Raises JobRefused."""
+    if mode & 0o022:
+        raise JobRefused(
+            f"command: others than uid {owner}, as whom it would run, may write to the job file (mode {mode:03o}): "
+            "make it with umask 022 or 027"
+        )
 
 
 def fill_in(run: tuple[str, ...], params: dict[str, str]) -> list[str]:

@@ -43,6 +43,7 @@ def _draft(spool: SpoolDirectory, reason: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_DRAFT, dir_fd=spool.private)  # half written by someone who crashed
     with open(os.open(_DRAFT, WRITE_NEW, 0o644, dir_fd=spool.private), "w", encoding="ascii") as out:
+        os.fchmod(out.fileno(), 0o644)  # callers are to read it, whatever our umask is
         out.write(ascii_line(reason) + "\n")
 
 

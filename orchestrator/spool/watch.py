@@ -20,6 +20,7 @@ from orchestrator.store.database import StoreBusy, close_database
 log = logging.getLogger(__name__)
 
 RESCAN = 30.0  # seconds between two looks through the directory that nothing asked for
+TURN = 2.0  # seconds of taking after which those who came meanwhile, and the heartbeat, have their turn
 RETRY = 1.0  # seconds until a spool or a database that could not serve is tried again
 BEAT = 10.0  # seconds between two heartbeats; callers give up at 180 (orchestrator.bash)
 SCHEDULE_BEAT = "schedule.beat"  # in run_dir: shows that the other half is alive
@@ -75,12 +76,16 @@ class SpoolWatch(threading.Thread):
             if now >= self._look_due:
                 self._look_due = now + RESCAN
                 self._arrived.clear()
-                count = self._intake.take_all()
+                count = self._intake.take_all(TURN)
+                if self._intake.left:
+                    self._look_due = 0.0
             else:
                 arrived = list(self._arrived)
                 for file in arrived:
                     self._arrived.pop(file, None)
-                count = self._intake.take_files(arrived, certain=not self._polled) if arrived else 0
+                count = self._intake.take_files(arrived, certain=not self._polled, turn=TURN) if arrived else 0
+                for file in self._intake.left if arrived else ():
+                    self._arrived[file] = None
             if count:
                 self._taken()
             if self._intake.look_again is not None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from peewee import SQL, fn
+
 from orchestrator.clock import tick, utc_now
 from orchestrator.job import Job, JobRequest
 from orchestrator.state import WAITING, JobStatus
@@ -28,6 +30,8 @@ class Arrival:
     request: JobRequest | None
     refused: str | None = None
     owner: int | None = None
+    owners_apart: bool = False  # a NAME is its owner's until the owner was told: nobody else's supersedes it
+    max_waiting: int | None = None  # unfinished jobs that the owner may have in the spool; None: any number
     caller: str | None = None
     light: str | None = None  # which light it came with; None: there is none to change
     light_is_new: bool = False  # the light was made by us for this very file
@@ -50,11 +54,12 @@ def take(arrivals: Sequence[Arrival]) -> list[tuple[Taken, str | None]]:
     For each, what became of it, and why where it was refused. An arrival that was taken before gives what it
     gave then: whoever crashed between the row and the removal of the file simply takes it again.
     """
+    unfinished: dict[tuple[str, str, int | None], int] = {}
     with writing():
-        return [_take(arrival) for arrival in arrivals]
+        return [_take(arrival, unfinished) for arrival in arrivals]
 
 
-def _take(arrival: Arrival) -> tuple[Taken, str | None]:
+def _take(arrival: Arrival, unfinished: dict[tuple[str, str, int | None], int]) -> tuple[Taken, str | None]:
     for status, reason in _CLAIMED.rows(claim=arrival.claim):
         return (Taken.REFUSED, reason) if status == JobStatus.REJECTED else (Taken.QUEUED, None)
     same_name = {"host": arrival.host, "spool": arrival.spool, "name": arrival.name}
@@ -68,12 +73,33 @@ def _take(arrival: Arrival) -> tuple[Taken, str | None]:
             light = None
     elif light is not None:
         # Whoever waited on an earlier light of this name has put a new request in its place.
-        for (older,) in _UNRELEASED.rows(**same_name):
+        for older, owner in _UNRELEASED.rows(**same_name):
+            if arrival.owners_apart and owner != arrival.owner:
+                refused = refused or f"the name is in use by job {older} of uid {owner}, whose caller was not told yet"
+                light = None
+                continue
             Queue.update(released_at=utc_now()).where(Queue.id == older).execute()
             record_event("superseded", "its caller has dropped a new job of this name", job_id=older)
+    refused = refused or _too_many(arrival, unfinished)
     row = _insert_refused(arrival, refused, light) if refused else _insert(arrival)
     record_event(f"-> {JobStatus.REJECTED if refused else JobStatus.QUEUED}", refused, job_id=row)
     return (Taken.REFUSED, refused) if refused else (Taken.QUEUED, None)
+
+
+def _too_many(arrival: Arrival, unfinished: dict[tuple[str, str, int | None], int]) -> str | None:
+    """Tell why one more job of this owner is too many; `unfinished` counts them, each owner's once a transaction."""
+    if arrival.max_waiting is None:
+        return None
+    whose = (arrival.host, arrival.spool, arrival.owner)
+    if whose not in unfinished:
+        [(unfinished[whose],)] = _UNFINISHED.rows(host=arrival.host, spool=arrival.spool, owner=arrival.owner)
+    if unfinished[whose] >= arrival.max_waiting:
+        return (
+            f"max_waiting: uid {arrival.owner} has {unfinished[whose]} unfinished jobs in spool {arrival.spool}, "
+            f"and {arrival.max_waiting} are the limit"
+        )
+    unfinished[whose] += 1
+    return None
 
 
 def _insert(arrival: Arrival) -> int:
@@ -142,7 +168,12 @@ _INSERT_COLUMNS = (
 _INSERT = Statement(lambda: Queue.insert({name: param(name) for name in _INSERT_COLUMNS}))
 _CLAIMED = Statement(lambda: Queue.select(Queue.status, Queue.reason).where(Queue.claim == param("claim")))
 _ACTIVE = Statement(lambda: _of_name(Queue.id).where(IS_ACTIVE))
-_UNRELEASED = Statement(lambda: _of_name(Queue.id).where(IS_UNRELEASED))
+_UNRELEASED = Statement(lambda: _of_name(Queue.id, Queue.owner).where(IS_UNRELEASED))
+_UNFINISHED = Statement(
+    lambda: Queue.select(fn.COUNT(SQL("*"))).where(
+        Queue.host == param("host"), Queue.spool == param("spool"), Queue.owner == param("owner"), IS_ACTIVE
+    )
+)
 
 
 def active_job(host: str, spool: str, name: str) -> Job | None:

@@ -142,6 +142,7 @@ def test_documented_defaults_of_settings_are_those_of_the_code(tmp_path: Path) -
 
     assert settings.database.endswith(defaults["database"].removeprefix("sqlite:///"))
     assert (settings.run_dir.name, settings.log_dir.name) == (defaults["run_dir"], defaults["log_dir"])
+    assert str(spool.max_waiting) == defaults["max_waiting"]
     assert (str(spool.priority), spool.observer) == (defaults["priority"], defaults["observer"])
     assert str(spool.shell_commands).lower() == defaults["shell_commands"]
     assert f"{DelphixSettings.poll:g}s" == defaults["poll"]

@@ -172,8 +172,7 @@ def shared() -> Iterator[Path]:
     """Give a folder that other users can pass through, with directories as the settings make them."""
     folder = Path(tempfile.mkdtemp(prefix="orchestrator-test-"))
     folder.chmod(0o711)
-    (folder / "run").mkdir()
-    (folder / "run").chmod(0o711)
+    (folder / "run").mkdir(mode=0o700)
     (folder / "log").mkdir(mode=0o700)
     yield folder
     shutil.rmtree(folder)

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,36 @@ class _Server(HTTPServer):
         """Say nothing."""
 
 
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    key, crt = folder / f"{name}.key", folder / f"{name}.crt"
+def certificate(folder: Path, name: str, *more: str, names: str = "IP:127.0.0.1") -> None:
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", crt],
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-subj", f"/CN={name}", "-addext", f"subjectAltName={names}", *(more or ("-days", "2")),
+         "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"],
         check=True, capture_output=True,
     )  # fmt: skip
-    return key, crt
+
+
+def expired(folder: Path, name: str) -> None:
+    """Make a certificate whose time is over; `req` makes none, so a CA signs it."""
+    request: list[str | Path] = [
+        "openssl",
+        "req",
+        "-new",
+        "-key",
+        folder / "engine.key",
+        "-subj",
+        f"/CN={name}",
+        "-out",
+        folder / "csr",
+    ]
+    subprocess.run(request, check=True, capture_output=True)
+    (folder / "extensions").write_text("subjectAltName=IP:127.0.0.1\n")
+    sign: list[str | Path] = [
+        "openssl", "x509", "-req", "-in", folder / "csr", "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key",
+        "-CAcreateserial", "-days", "-1", "-extfile", folder / "extensions", "-out", folder / f"{name}.crt",
+    ]  # fmt: skip
+    subprocess.run(sign, check=True, capture_output=True)
+    shutil.copy(folder / "engine.key", folder / f"{name}.key")
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +85,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("tls")
     certificate(made, "engine")
     certificate(made, "stranger")
+    certificate(made, "ca")
+    certificate(made, "elsewhere", names="DNS:engine9.example.com,IP:127.0.0.9")
+    expired(made, "expired")
     return made
 
 
 @pytest.fixture
 def url(folder: Path) -> Iterator[str]:
+    with served(folder, "engine") as url:
+        yield url
+
+
+@contextmanager
+def served(folder: Path, name: str) -> Iterator[str]:
+    """Serve an engine with this certificate; its URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "engine.crt", folder / "engine.key")
+    context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
     with _Server(("127.0.0.1", 0), _Engine) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -80,7 +113,7 @@ def url(folder: Path) -> Iterator[str]:
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(url: str) -> None:
     engine = delphix(url)
-    with pytest.raises(EngineDown, match=r"POST /login: SSLC.*self-signed certificate"):
+    with pytest.raises(EngineDown, match=r"POST /login: certificate verify failed: self-signed certificate"):
         engine.describe()
     engine.close()
 
@@ -113,3 +146,53 @@ def test_without_verification_any_certificate_is_accepted_and_the_log_warns(
     assert engine.describe() == "masking engine 21.0"
     assert "verify = false: anybody on the way can read the password" in caplog.text
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "verify", "wrong", "todo"),
+    [
+        ("engine", True, "self-signed certificate", 'and set verify = "/path/of/that.pem"'),
+        ("expired", "ca.crt", "certificate has expired", "have it renewed on the engine"),
+        ("elsewhere", "elsewhere.crt", "IP address mismatch", "set url to a name that the certificate bears"),
+        ("expired", "stranger.crt", "unable to get local issuer certificate", 'set verify = "/path/ca.pem"'),
+    ],
+)
+def test_a_certificate_that_is_refused_is_told_in_one_line_with_what_to_do(
+    folder: Path, name: str, verify: bool | str, wrong: str, todo: str
+) -> None:
+    with served(folder, name) as url:
+        engine = delphix(url, verify=str(folder / verify) if isinstance(verify, str) else verify)
+        with pytest.raises(EngineDown) as down:
+            engine.describe()
+        engine.close()
+
+    assert str(down.value).startswith("POST /login: certificate verify failed: ")
+    assert wrong in str(down.value)
+    assert url.removeprefix("https://") in str(down.value)
+    assert todo in str(down.value)
+    assert str(down.value).isprintable()
+
+
+def test_a_wrong_host_name_is_told_with_what_to_do(folder: Path) -> None:
+    with served(folder, "elsewhere") as url:
+        engine = delphix(url.replace("127.0.0.1", "localhost"), verify=str(folder / "elsewhere.crt"))
+        with pytest.raises(EngineDown, match=r"Hostname mismatch.*localhost.*set url to a name that") as down:
+            engine.describe()
+        engine.close()
+
+    assert len(str(down.value).splitlines()) == 1
+
+
+def test_an_engine_without_tls_is_told_in_one_line(secret: str) -> None:
+    assert secret
+    with _Server(("127.0.0.1", 0), _Engine) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        engine = delphix(f"https://127.0.0.1:{server.server_port}")
+        with pytest.raises(EngineDown, match="does not speak TLS: is the port of the url right") as down:
+            engine.describe()
+        engine.close()
+        server.shutdown()
+        thread.join()
+
+    assert len(str(down.value).splitlines()) == 1

@@ -65,11 +65,13 @@ def test_a_secret_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_a_secret_comes_from_a_file_without_its_lines_end(tmp_path: Path, end: str) -> None:
     (tmp_path / "s").write_bytes(f" {SECRET} {end}".encode())
+    (tmp_path / "s").chmod(0o600)
     assert read_secret(f"file:{tmp_path}/s") == f" {SECRET} "
 
 
 def test_a_file_that_cannot_be_read_is_told_without_what_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "s").write_bytes(SECRET.encode() + b"\xff")
+    (tmp_path / "s").chmod(0o600)
     with pytest.raises(LoginRefused, match="cannot be read") as refused:
         read_secret(f"file:{tmp_path}/s")
     assert SECRET not in str(refused.value)

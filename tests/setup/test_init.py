@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import stat
@@ -28,8 +29,10 @@ def made(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.mark.parametrize(("name", "mode"), [("spool", 0o2770), ("run", 0o711), ("log", 0o750)])
-def test_callers_reach_the_spool_and_commands_pass_through_the_run_directory(made: Path, name: str, mode: int) -> None:
+@pytest.mark.parametrize(("name", "mode"), [
+    ("spool", 0o2770), ("run", 0o700), ("log", 0o700), ("orchestrator.toml", 0o600), ("supervisor.conf", 0o600),
+])  # fmt: skip
+def test_callers_reach_the_spool_and_nothing_else(made: Path, name: str, mode: int) -> None:
     assert stat.S_IMODE((made / name).stat().st_mode) == mode
 
 
@@ -199,3 +202,68 @@ def test_in_a_checkout_its_supervisor_conf_stays_and_is_no_hindrance(tmp_path: P
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["made"] == ["orchestrator.toml", "spool/", "run/", "log/"]
     assert conf.read_bytes() == (ROOT / "supervisor.conf").read_bytes()
+
+
+GROUP = grp.getgrgid(os.getegid()).gr_name
+SHARED_MODES = {
+    "spool": 0o3770, "spool/rejected": 0o2750, "spool/.orchestrator": 0o700, "run": 0o700, "log": 0o700,
+    "orchestrator.toml": 0o600, "supervisor.conf": 0o600,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_shared_spool_is_sticky_and_the_groups_and_each_mode_is_explained(tmp_path: Path, umask: int) -> None:
+    group = "games" if os.geteuid() == 0 else GROUP
+    before = os.umask(umask)
+    try:
+        done = init(tmp_path / "new", "--shared", group)
+    finally:
+        os.umask(before)
+
+    assert done.returncode == 0, done.stderr
+    for name, mode in SHARED_MODES.items():
+        found = (tmp_path / "new" / name).stat()
+        assert stat.S_IMODE(found.st_mode) == mode, name
+        assert found.st_uid == os.geteuid()
+        assert f"  {mode:04o}  {name}: " in done.stdout
+    for name in ("spool", "spool/rejected"):
+        assert grp.getgrgid((tmp_path / "new" / name).stat().st_gid).gr_name == group
+
+
+def test_a_second_shared_init_changes_nothing(tmp_path: Path) -> None:
+    assert init(tmp_path / "new", "--shared", GROUP).returncode == 0
+
+    done = init(tmp_path / "new", "--shared", GROUP, "--json")
+
+    assert json.loads(done.stdout) == {"directory": str(tmp_path / "new"), "made": [], "group": GROUP}
+
+
+def test_an_unknown_group_is_told_and_nothing_is_made(tmp_path: Path) -> None:
+    done = init(tmp_path / "new", "--shared", "nobodys-group")
+
+    assert done.returncode == 64
+    assert "--shared: there is no group 'nobodys-group'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_spool_that_is_there_is_not_changed_but_told_how_to_share_it(made: Path) -> None:
+    done = init(made, "--shared", GROUP)
+
+    assert done.returncode == 64
+    assert f"chgrp {GROUP} {made}/spool && chmod 3770 {made}/spool" in done.stderr
+    assert stat.S_IMODE((made / "spool").stat().st_mode) == 0o2770
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without the group")
+def test_who_is_not_in_the_group_is_told_what_to_do(tmp_path: Path) -> None:
+    program = "import os, sys; from orchestrator.cli import init, run; import grp, pwd, json; os.setgroups([]);"
+    become = "os.setresgid(20000, 20000, 20000); os.setresuid(20000, 20000, 20000); sys.exit(run(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program + become, "init", "/nowhere/new", "--shared", "games"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 64
+    assert "--shared: uid 20000 is not in group games" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

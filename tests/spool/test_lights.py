@@ -154,13 +154,13 @@ def test_a_caller_of_six_lines_gets_its_green(place: Place) -> None:
 def test_a_truncated_light_is_the_same_light_and_a_new_one_is_another(place: Place) -> None:
     light = place.light("CRM")
     with SpoolDirectory(place.path) as spool:
-        first, was_new = ensure_light(spool, "CRM")
+        first, was_new = ensure_light(spool, "CRM", os.geteuid())
         light.open("w").close()
         os.utime(light)
-        assert (was_new, ensure_light(spool, "CRM")) == (True, (first, False))
+        assert (was_new, ensure_light(spool, "CRM", os.geteuid())) == (True, (first, False))
         light.unlink()
         light.touch()
-        assert ensure_light(spool, "CRM")[0] != first
+        assert ensure_light(spool, "CRM", os.geteuid())[0] != first
 
 
 def test_a_light_is_readable_by_everyone_whatever_our_umask_is(place: Place) -> None:

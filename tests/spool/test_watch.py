@@ -103,6 +103,7 @@ def test_what_no_event_told_is_found_by_a_rescan(
     watching()
     (place.folder / "outside").write_text("job=A\n")
     os.link(place.folder / "outside", place.path / "CRM.job")  # no event of those that are asked for
+    (place.folder / "outside").unlink()
 
     until(lambda: status(place, "CRM"), "the row")
 
@@ -113,6 +114,7 @@ def test_what_an_overflow_swallowed_is_found_at_once(place: Place, watching: Wat
     until(lambda: status(place, "FIRST"), "the first look")
     (place.folder / "outside").write_text("job=A\n")
     os.link(place.folder / "outside", place.path / "CRM.job")
+    (place.folder / "outside").unlink()
     time.sleep(0.1)
     assert status(place, "CRM") is None
     assert isinstance(thread._observer, observe.SpoolObserver)

@@ -110,11 +110,9 @@ def test_absolute_paths_stay_as_they_are(load: Load, tmp_path: Path) -> None:
     assert settings.run_dir == tmp_path / "data" / "run"
 
 
-def test_a_run_directory_that_is_made_lets_commands_of_other_users_reach_theirs_and_shows_them_nothing(
-    load: Load,
-) -> None:
+def test_directories_that_are_made_are_closed_to_other_users(load: Load) -> None:
     settings = load(LEAST)
-    assert settings.run_dir.stat().st_mode & 0o077 == 0o011
+    assert settings.run_dir.stat().st_mode & 0o077 == 0
     assert settings.log_dir.stat().st_mode & 0o077 == 0
 
 

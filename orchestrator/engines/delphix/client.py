@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 import warnings
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -191,7 +193,7 @@ class DelphixClient:
                 self._date = response.headers.get("Date"), time.time()
         except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
             down = _NotSent if _never_left(exc) else EngineDown
-            raise down(f"{method} {path}: {_cause(exc)}") from exc
+            raise down(f"{method} {path}: {_tls_advice(exc, self._settings.url) or _cause(exc)}") from exc
         if 300 <= status < 400:
             raise EngineDown(f"{method} {path}: redirected (status {status}), which is not followed: check the url")
         try:
@@ -233,6 +235,35 @@ def _object(path: str, answer: object) -> Row:
 def _message(status: int, answer: object) -> str:
     message = answer.get("errorMessage") if isinstance(answer, dict) else None
     return f"status {status}" + (f": {ascii_line(message)[:200]}" if isinstance(message, str) else "")
+
+
+# What to do about a certificate, by OpenSSL's number of what is wrong with it (x509_vfy.h).
+_UNTRUSTED = 'get the CA that signed it from whoever runs the engine, and set verify = "/path/ca.pem"'
+_ADVICE = {
+    9: "is the clock of this host right, and that of the engine's?",
+    10: "have it renewed on the engine",
+    18: 'compare it with the one on the engine itself, and set verify = "/path/of/that.pem"',
+    19: _UNTRUSTED,
+    20: _UNTRUSTED,
+    21: _UNTRUSTED,
+    62: "set url to a name that the certificate bears, or have it made for this one",
+    64: "set url to a name that the certificate bears, or have it made for this one",
+}
+
+
+def _tls_advice(exc: BaseException, url: str) -> str | None:
+    """Give what is wrong with an engine's certificate and what to do, in one line; None where it is something else."""
+    inner: BaseException | None = exc
+    while inner is not None and not isinstance(inner, ssl.SSLError):
+        reason = getattr(inner.args[0], "reason", None) if inner.args else None
+        inner = inner.__cause__ or inner.__context__ or (reason if isinstance(reason, BaseException) else None)
+    host = urlsplit(url).netloc
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        advice = _ADVICE.get(inner.verify_code, _UNTRUSTED)
+        return f"certificate verify failed: {ascii_line(inner.verify_message)[:200]}: {host}: {advice}"
+    if isinstance(inner, ssl.SSLError) and inner.reason == "WRONG_VERSION_NUMBER":
+        return f"{host} does not speak TLS: is the port of the url right, or should it begin with http:?"
+    return None
 
 
 def _cause(exc: BaseException) -> str:
