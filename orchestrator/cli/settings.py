@@ -55,6 +55,6 @@ def open_store(ctx: click.Context) -> Settings:
 
 def open_database(settings: Settings) -> None:
     """Open the database of the settings. Raises StoreError."""
-    from orchestrator.store import database
+    from orchestrator.opening import open_queue
 
-    database.open_database(settings.database)
+    open_queue(settings)

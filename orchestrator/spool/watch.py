@@ -13,15 +13,18 @@ from pathlib import Path
 from orchestrator.doorbell import Bell
 from orchestrator.settings import Settings, SpoolSettings
 from orchestrator.spool.directory import SpoolDirectory, SpoolGone
+from orchestrator.spool.forgotten import SETTLED, waiting_lights
 from orchestrator.spool.intake import Intake, IntakeDelayed
 from orchestrator.spool.observe import POLL_INTERVAL, Observer, SpoolEvents, make_observer, must_poll
-from orchestrator.store.database import StoreBusy, close_database
+from orchestrator.store.database import StoreBroken, StoreBusy, check_in_place, close_database
+from orchestrator.store.releasing import names_not_released
 
 log = logging.getLogger(__name__)
 
 RESCAN = 30.0  # seconds between two looks through the directory that nothing asked for
 RETRY = 1.0  # seconds until a spool or a database that could not serve is tried again
 BEAT = 10.0  # seconds between two heartbeats; callers give up at 180 (orchestrator.bash)
+FORGOTTEN_LOOK = 600.0  # seconds between two looks for lights that wait for nothing
 SCHEDULE_BEAT = "schedule.beat"  # in run_dir: shows that the other half is alive
 SCHEDULE_SILENT = 150.0  # seconds without it after which the heartbeat stops too; cron comes every 60
 
@@ -36,12 +39,15 @@ class SpoolWatch(threading.Thread):
         super().__init__(name=f"watch-{spool.name}", daemon=True)
         self._settings = settings
         self._spool = spool
+        self._host = host
         self._intake = Intake(settings, spool, host)
         self._taken = taken
         self._bell = Bell()
         self._arrived: dict[str, None] = {}  # in the order of their events, each once
         self._look_due = 0.0  # on the monotonic clock
         self._beat_due = 0.0
+        self._forgotten_due = 0.0
+        self._forgotten: set[str] = set()  # those that the log was told of
         self._stopping = False
         self._observer: Observer | None = None
         self._observed: tuple[int, int] | None = None  # device and inode of the directory that is observed
@@ -70,12 +76,14 @@ class SpoolWatch(threading.Thread):
         now = time.monotonic()
         try:
             self._observe()
+            check_in_place()  # before anything is taken, or callers are told that they are served
             if now >= self._beat_due:
                 self._beat_due = now + (BEAT if self._beat() else RETRY)
             if now >= self._look_due:
                 self._look_due = now + RESCAN
                 self._arrived.clear()
                 count = self._intake.take_all()
+                self._tell_of_forgotten(now)
             else:
                 arrived = list(self._arrived)
                 for file in arrived:
@@ -86,7 +94,7 @@ class SpoolWatch(threading.Thread):
             if self._complaint:
                 log.info("spool %s: all is well again", self._spool.name)
                 self._complaint = ""
-        except (SpoolGone, IntakeDelayed, StoreBusy, OSError) as exc:
+        except (SpoolGone, IntakeDelayed, StoreBusy, StoreBroken, OSError) as exc:
             self._complain(f"spool {self._spool.name}: {exc}; trying again every {RETRY:.0f} s")
             self._look_due = now + RETRY
             return RETRY
@@ -97,6 +105,23 @@ class SpoolWatch(threading.Thread):
         if count:
             self._taken()
         return max(0.0, min(self._look_due, self._beat_due) - time.monotonic())
+
+    def _tell_of_forgotten(self, now: float) -> None:
+        """Tell, once each, of lights that no job will ever change."""
+        if now < self._forgotten_due:
+            return
+        self._forgotten_due = now + FORGOTTEN_LOOK
+        waiting = waiting_lights(self._spool.path, SETTLED)
+        if waiting:
+            known = names_not_released(self._host, self._spool.name)
+            found = [name for name in waiting if name not in known | self._forgotten]
+            if found:
+                self._forgotten.update(found)
+                log.error(
+                    "spool %s: %d lights wait for jobs that nothing knows of (%s%s): was the database lost, or an "
+                    "older one restored? See docs/operators.md",
+                    self._spool.name, len(found), ", ".join(found[:3]), ", ..." if len(found) > 3 else "",
+                )  # fmt: skip
 
     def _beat(self) -> bool:
         """Show callers that they are served; False where that is to be tried again soon. Raises SpoolGone."""
@@ -179,6 +204,7 @@ def show_served(settings: Settings, spool: SpoolSettings) -> bool:
 def schedule_is_alive(run_dir: Path) -> bool:
     """Tell whether something schedules: without it, nobody serves the spool."""
     try:
-        return time.time() - os.stat(run_dir / SCHEDULE_BEAT).st_mtime < SCHEDULE_SILENT
+        # One from the future is no sign of life either: the clock was set back, and who lives beats anew in seconds.
+        return abs(time.time() - os.stat(run_dir / SCHEDULE_BEAT).st_mtime) < SCHEDULE_SILENT
     except OSError:
         return False
