@@ -77,9 +77,10 @@ class _File(SqliteDatabase):
         self._path = path
         self._opened = threading.local()  # `file`: device and inode of what this thread's connection was found to be
         self._gone = False
+        self._generation = 0  # goes up where another file is found: connections from before are to be closed
 
     def _connect(self) -> sqlite3.Connection:
-        self._opened.file = None
+        self._opened.file, self._opened.generation = None, self._generation
         uri = f"file:{quote_from_bytes(os.fsencode(self._path))}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=self._timeout, isolation_level=None)
         try:
@@ -88,6 +89,12 @@ class _File(SqliteDatabase):
             connection.close()
             raise
         return connection
+
+    def execute_sql(self, sql: Any, params: Any = None) -> Any:
+        """Run a statement; never in a file that a thread has found to be replaced."""
+        if getattr(self._opened, "generation", self._generation) != self._generation and not self.in_transaction():
+            self.close()
+        return super().execute_sql(sql, params)
 
     def check_in_place(self) -> None:
         """See that this thread's connection is to the file that bears the path. Raises DatabaseGone.
@@ -105,9 +112,11 @@ class _File(SqliteDatabase):
         here = (status.st_dev, status.st_ino)
         mine = getattr(self._opened, "file", None)
         if mine != here:
-            if mine is not None and not self.in_transaction():
+            empty = status.st_size == 0  # and is left so: to connect would make it a database
+            if mine is not None and not empty and not self.in_transaction():
+                self._generation += self._opened.generation == self._generation
                 self.close()
-            if self.in_transaction() or not 0 < _version() <= len(MIGRATIONS):
+            if empty or self.in_transaction() or not 0 < _version() <= len(MIGRATIONS):
                 self._gone = True
                 raise DatabaseGone(
                     f"{self._path}: another file is in the place of the database, and is none: "
