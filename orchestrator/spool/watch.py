@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from orchestrator.doorbell import Bell
@@ -51,6 +52,8 @@ class SpoolWatch(threading.Thread):
         self._stopping = False
         self._observer: Observer | None = None
         self._observed: tuple[int, int] | None = None  # device and inode of the directory that is observed
+        self._observation = 0  # counts the observers, and their ends
+        self._gone = False  # the directory was, whatever bears its path now
         self._polled = False
         self._complaint = ""
         self._beat_complaint = ""
@@ -79,7 +82,8 @@ class SpoolWatch(threading.Thread):
             check_in_place()  # before anything is taken, or callers are told that they are served
             if now >= self._beat_due:
                 self._beat_due = now + (BEAT if self._beat() else RETRY)
-            if now >= self._look_due:
+            looked = now >= self._look_due
+            if looked:
                 self._look_due = now + RESCAN
                 self._arrived.clear()
                 count = self._intake.take_all()
@@ -91,7 +95,7 @@ class SpoolWatch(threading.Thread):
                 count = self._intake.take_files(arrived, certain=not self._polled) if arrived else 0
             if self._intake.look_again is not None:
                 self._look_due = min(self._look_due, now + self._intake.look_again)
-            if self._complaint:
+            if self._complaint and looked:  # else what could not be taken is still to be tried
                 log.info("spool %s: all is well again", self._spool.name)
                 self._complaint = ""
         except (SpoolGone, IntakeDelayed, StoreBusy, StoreBroken, OSError) as exc:
@@ -142,10 +146,12 @@ class SpoolWatch(threading.Thread):
         except OSError as exc:
             self._stop_observing()
             raise SpoolGone(f"{self._spool.path}: cannot be seen: {exc.strerror}: is it there, and mounted?") from exc
+        gone, self._gone = self._gone, False
         if self._observed == (status.st_dev, status.st_ino) and self._observer is not None:
-            if self._observer.is_alive():
+            if not self._observer.is_alive():
+                log.error("spool %s: what observed it has ended by itself; it is observed anew", self._spool.name)
+            elif not gone:
                 return
-            log.error("spool %s: what observed it has ended by itself; it is observed anew", self._spool.name)
         self._stop_observing()
         try:
             self._start_observing(self._spool.observer)
@@ -153,10 +159,12 @@ class SpoolWatch(threading.Thread):
             log.error("spool %s: inotify cannot watch it: %s; it is polled", self._spool.name, exc)
             self._start_observing("polling")
         self._observed = (status.st_dev, status.st_ino)
-        self._look_due = 0.0
+        self._look_due = self._beat_due = 0.0  # a directory that took another's place has no heartbeat yet
 
     def _start_observing(self, setting: str) -> None:
-        observer = make_observer(SpoolEvents(self._spool.path, self._note, self._note_look), setting)
+        self._observation += 1
+        gone = partial(self._note_gone, self._observation)
+        observer = make_observer(SpoolEvents(self._spool.path, self._note, self._note_look, gone), setting)
         try:
             observer.start()
         except OSError:
@@ -168,6 +176,7 @@ class SpoolWatch(threading.Thread):
             log.info("spool %s: polled every %.0f s", self._spool.name, POLL_INTERVAL)
 
     def _stop_observing(self) -> None:
+        self._observation += 1
         if self._observer is not None:
             self._observer.stop()
             with contextlib.suppress(RuntimeError):
@@ -178,6 +187,11 @@ class SpoolWatch(threading.Thread):
     def _note(self, file: str) -> None:
         self._arrived[file] = None
         self._bell.ring()
+
+    def _note_gone(self, observation: int) -> None:
+        if observation == self._observation:  # not the last word of one that we have stopped
+            self._gone = True
+            self._note_look()
 
     def _note_look(self) -> None:
         self._look_due = 0.0

@@ -94,7 +94,7 @@ class _File(SqliteDatabase):
         """Run a statement; never in a file that a thread has found to be replaced."""
         if getattr(self._opened, "generation", self._generation) != self._generation and not self.in_transaction():
             self.close()
-        return super().execute_sql(sql, params)
+        return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
 
     def check_in_place(self) -> None:
         """See that this thread's connection is to the file that bears the path. Raises DatabaseGone.

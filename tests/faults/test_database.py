@@ -23,7 +23,10 @@ LOCKED = 60 if WHOLE else 7  # seconds
 TORN = 100 if WHOLE else 3  # logs torn
 
 PROGRAMS = ("watch", "schedule")
-HELD = "sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN EXCLUSIVE')"
+LOCK = """
+import sqlite3, sys
+sqlite3.connect(sys.argv[1], isolation_level=None).execute("BEGIN EXCLUSIVE"); print(flush=True); sys.stdin.read()
+"""
 
 
 def green(house: House, name: str, seconds: float = 30) -> None:
@@ -53,9 +56,8 @@ def start_in_vain(house: House, program: str = "up") -> str:
 @contextlib.contextmanager
 def locked(database: Path) -> Iterator[None]:
     """Hold the database locked, as a stranger."""
-    command = f"import {HELD.split(';')[0]};{HELD.partition(';')[2]}; print(flush=True); sys.stdin.read()"
     stranger = subprocess.Popen(
-        [sys.executable, "-c", command, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", LOCK, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with stranger:
         assert stranger.stdout is not None
