@@ -12,7 +12,7 @@ from tests.faults.points import WHOLE
 from tests.house import CLIENT, House, wait_for
 
 CALLERS = 1_000 if WHOLE else 60
-WAITING = 100_000 if WHOLE else 3_000
+WAITING = 100_000 if WHOLE else 2_000
 MEMORY = 200  # MiB, of each program
 
 COMMANDS = '[engines.local]\nkind = "command"\ncpus = 16\npoll = "1s"\n[commands.true]\nrun = ["/bin/true"]'

@@ -12,7 +12,7 @@ from orchestrator.simulator import Simulator
 from tests.faults.points import SETTINGS, WHOLE
 from tests.house import CLIENT, House, wait_for
 
-HOURS = (3, -3, 26, 0) if WHOLE else (3, -3)  # that the clock is off, one after the other
+HOURS = (3, -3, 26, 0) if WHOLE else (-3,)  # that the clock is off, one after the other
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 
 
@@ -76,7 +76,7 @@ def test_nothing_times_out_when_the_wall_clock_jumps(masking_house: House) -> No
 
 
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
-@pytest.mark.parametrize("hours", [3, -3])
+@pytest.mark.parametrize("hours", [3, -3] if WHOLE else [3])
 def test_a_client_is_not_misled_when_the_wall_clock_jumps(house: House, hours: int) -> None:
     """Neither does `--wait` end, nor is a job withdrawn whose spool was served a moment ago."""
     clock = house.folder / "faketime"
@@ -95,10 +95,10 @@ def test_a_client_is_not_misled_when_the_wall_clock_jumps(house: House, hours: i
     draft = clock.with_suffix(".new")
     draft.write_text(f"{hours * 3600:+}\n")
     draft.rename(clock)
-    time.sleep(3.0)  # it finds the heartbeat old, or of the future
+    time.sleep(2.5)  # it finds the heartbeat old, or of the future
     assert caller.poll() is None, caller.communicate()
     os.utime(heartbeat, (time.time() + hours * 3600,) * 2)
-    time.sleep(3.0)
+    time.sleep(1.5)
     assert caller.poll() is None, caller.communicate()
     [job] = house.spool.glob("*.job")
     job.with_suffix(".trafficlight").unlink()
