@@ -4,12 +4,12 @@ PYTHON ?= python3
 bin := .venv/bin
 needs_runtime := .venv/.runtime
 needs_test := .venv/.test
-shells := mksh=mksh zsh=zsh ksh=ksh busybox-static=busybox inotify-tools=inotifywait strace=strace sqlite3=sqlite3
+shells := mksh=mksh zsh=zsh ksh=ksh busybox-static=busybox inotify-tools=inotifywait strace=strace sqlite3=sqlite3 faketime=faketime
 queues := task-spooler=tsp nq=nq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check bench clean packages bench-packages again
+.PHONY: help demo up test check faults bench clean packages bench-packages again
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ check: $(needs_test) packages ## style, types and shell files
 	@$(bin)/ruff format --check --quiet || { echo "not formatted: run $(bin)/ruff format" >&2; exit 1; }
 	@$(bin)/mypy --no-error-summary
 	@.ci/shell-files | xargs -d '\n' $(bin)/shellcheck
+
+faults: $(needs_test) packages ## the fault tests at all of their points: what docs/reliability.md quotes; an hour or more
+	@FAULTS=whole $(bin)/pytest -q -s tests/faults
 
 bench: $(needs_test) bench-packages ## what BENCHMARKS.md quotes
 	@$(bin)/python -m benchmarks

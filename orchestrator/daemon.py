@@ -7,6 +7,7 @@ up: whatever it was doing is gone on with at the next start. SIGHUP reads the se
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import logging
 import os
@@ -15,14 +16,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from orchestrator.checkstatus.worker import EngineWorker
 from orchestrator.confine import check_settings_owner, confine, tell_of_needless_root
 from orchestrator.doorbell import Bell, Doorbell, ring
 from orchestrator.engines.base import Engine, make_engine
 from orchestrator.errors import OrchestratorError, SettingsError, StoreError
+from orchestrator.opening import open_queue
 from orchestrator.process import identify
 from orchestrator.scheduler.gone import GoneEngine, gone_engines
 from orchestrator.scheduler.schedule import cancel_for_gone_callers, schedule, tidy
@@ -32,7 +35,7 @@ from orchestrator.spool.directory import SpoolGone
 from orchestrator.spool.intake import Intake
 from orchestrator.spool.release import Release
 from orchestrator.spool.watch import SCHEDULE_BEAT, SpoolWatch, show_served
-from orchestrator.store.database import StoreBusy, after_commit, close_database, data_version, open_database
+from orchestrator.store.database import StoreBusy, after_commit, check_in_place, close_database, data_version
 from orchestrator.store.engines import seed_cpus
 
 log = logging.getLogger(__name__)
@@ -43,7 +46,7 @@ RELEASE_LOOK = 10.0  # seconds between two looks for callers to be released that
 RELEASE_RETRY = 5.0  # seconds until a spool that could not serve is tried again
 SWITCH = 0.0005  # seconds until a thread that works lets another one on: ours hand small things to each other
 STOP_PATIENCE = 1.5  # seconds that threads have to end by themselves
-OPEN_PATIENCE = 20.0  # seconds that a database which somebody holds locked is waited for at the start
+OPEN_PATIENCE = 120.0  # seconds that a database which somebody holds locked is waited for at the start
 DOORBELL = "schedule"  # what other processes ring at
 
 
@@ -166,6 +169,7 @@ class Schedule:
                     if asked or now >= next_look:
                         # Somebody else may have written: the sqlite3 shell, another program, and nobody need ring.
                         next_look = now + LOOK
+                        check_in_place()
                         version = data_version()
                         if version != seen:
                             seen, due = version, True
@@ -237,7 +241,7 @@ class Schedule:
 
 def _complain(step: str, exc: Exception, before: str) -> str:
     """Log once what keeps a step from working; what is to be compared with the next time."""
-    what = f"{type(exc).__name__}: {exc}"
+    what = f"the database cannot serve: {exc}" if isinstance(exc, StoreBusy) else f"{type(exc).__name__}: {exc}"
     if what != before:
         log.error("%s: cannot work now: %s; trying again", step, what)
     return what
@@ -286,6 +290,22 @@ def up_parts(settings: Settings) -> list[Part]:
     return [scheduling, Watch(settings, scheduling.ring)]
 
 
+def warn_of_another(run_dir: Path, kind: str) -> None:
+    """Warn where a program of the same kind runs already, by mistake; it does no harm (docs/architecture.md)."""
+    try:
+        fd = os.open(run_dir / f"{kind}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends: nobody closes it
+    except BlockingIOError:
+        other = os.read(fd, 20).decode("ascii", errors="replace").strip()
+        log.warning("another `%s` runs already, pid %s: two do no harm, one is enough", kind, other)
+        os.close(fd)
+    except OSError as exc:
+        log.warning("whether another `%s` runs cannot be told: %s", kind, exc)
+    else:
+        os.truncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+
+
 def run_daemon(settings: Settings, make_parts: Callable[[Settings], list[Part]]) -> None:
     """Run until SIGTERM or SIGINT. Raises SettingsError or StoreError where it cannot begin."""
     confine()
@@ -298,8 +318,10 @@ def run_daemon(settings: Settings, make_parts: Callable[[Settings], list[Part]])
     threading.excepthook = _tell_of_dead_thread
     gc.freeze()  # what is here now stays; and what comes later seldom goes in circles
     gc.set_threshold(20_000, 20, 50)
-    open_patiently(settings)
+    open_patiently(settings, signals)
     parts = make_parts(settings)
+    for part in parts:
+        warn_of_another(settings.run_dir, "schedule" if isinstance(part, Schedule) else "watch")
     while True:
         for part in parts:
             part.start()
@@ -344,16 +366,25 @@ def _tell_of_dead_thread(dead: threading.ExceptHookArgs) -> None:
     log.error("thread %s has ended: %r", dead.thread.name if dead.thread else "?", dead.exc_value)
 
 
-def open_patiently(settings: Settings) -> None:
-    """Open the database; one that a stranger holds locked is waited for. Raises StoreError."""
+def open_patiently(settings: Settings, signals: Collection[signal.Signals] = ()) -> None:
+    """Open the database; one that a stranger holds locked is waited for. Raises StoreError.
+
+    One of `signals` ends the program meanwhile.
+    """
     deadline = time.monotonic() + OPEN_PATIENCE
+    complaint = ""
     while True:
         try:
-            open_database(settings.database)
+            open_queue(settings)
         except StoreError as exc:
-            if "locked" not in str(exc) or time.monotonic() > deadline:
+            if not isinstance(exc.__cause__, StoreBusy) or "locked" not in str(exc) or time.monotonic() > deadline:
                 raise
-            log.error("%s; trying again", exc)
+            if str(exc) != complaint:
+                log.error("%s; trying again for %.0f s", exc, OPEN_PATIENCE)
+                complaint = str(exc)
+            if signal.sigtimedwait(signals, 0) is not None:
+                log.info("stopped")
+                os._exit(0)
         else:
             return
 

@@ -211,6 +211,7 @@ _orc_wait() {
     case $every in *[!0-9]* | ?????*) every=30 ;; esac
     pause=10 stale='' lost='' quit_at=''
     _orc_choose_pause
+    _orc_choose_clock
     _orc_now
     began=$now beat_due=$((now + 2)) # most jobs are taken, many have ended by then, and a spool just started is served
     while :; do
@@ -246,12 +247,23 @@ _orc_wait() {
     done
 }
 
-_orc_now() { # sets $now without a fork where the shell has a clock; only differences of it are used
+_orc_now() { # sets $now without a fork where it can; only differences of it are used
+    # Since boot, where the kernel tells that: a wall clock that jumps must end no wait. Once so, always so.
+    if [ "$clock" = boot ]; then
+        IFS=. read -r uptime ignored </proc/uptime && now=$uptime
+        return 0
+    fi
     now=''
     # shellcheck disable=SC3028 # left out where the shell has neither
     [ "$how" != reading ] || now=${EPOCHSECONDS:-${SECONDS:-}}
     now=${now%%[.,]*} # ksh93 counts fractions
     [ -n "$now" ] || now=$(date +%s)
+}
+
+_orc_choose_clock() {
+    now='' clock=boot
+    { _orc_now; } 2>/dev/null
+    case $now in '' | *[!0-9]*) clock=wall ;; esac
 }
 
 _orc_choose_pause() {

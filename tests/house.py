@@ -23,7 +23,9 @@ CLIENT = Path(__file__).parents[1] / "orchestrator" / "orchestrator.bash"
 class House:
     """One installation in a folder of its own: its settings, its programs, its callers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, under: tuple[str, ...] = ()) -> None:
+        """Make it; its programs run under the command `under`, which replaces itself by them."""
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.spool = folder / "spool"
         self.settings = folder / "orchestrator.toml"
@@ -32,6 +34,7 @@ class House:
         self.programs: list[subprocess.Popen[bytes]] = []
         self.callers: list[subprocess.Popen[str]] = []
         self.environment = os.environ | {"ENGINE_PASSWORD": "admin", "ORCHESTRATOR_SPOOL": str(self.spool)}
+        self._under = under
         self.spool.mkdir()
         self.settings.write_text('[spools.default]\npath = "spool"\n')
         self.settings.chmod(0o644)  # whatever the umask is
@@ -52,7 +55,7 @@ class House:
         """Start a program, such as `up`, and wait until it says that it runs."""
         with self.log.open("ab") as log:
             started = subprocess.Popen(
-                [*ORCHESTRATOR, "--config", str(self.settings), *(program or ("up",))],
+                [*self._under, *ORCHESTRATOR, "--config", str(self.settings), *(program or ("up",))],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
             )  # fmt: skip
         self.programs.append(started)

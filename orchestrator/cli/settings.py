@@ -56,8 +56,7 @@ def open_store(ctx: click.Context) -> Settings:
 def open_database(settings: Settings) -> None:
     """Open the database of the settings, for our own eyes where it is made. Raises StoreError."""
     from orchestrator.confine import own_files_only
-    from orchestrator.store import database
+    from orchestrator.opening import open_queue
 
     own_files_only()
-
-    database.open_database(settings.database)
+    open_queue(settings)

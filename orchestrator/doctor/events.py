@@ -27,7 +27,7 @@ class _Probe(SpoolEvents):
     """Waits for one hidden file, which the observer of a program passes over."""
 
     def __init__(self, path: Path, name: str) -> None:
-        super().__init__(path, lambda _: None, lambda: None)
+        super().__init__(path, lambda _: None, lambda: None, lambda: None)
         self.seen = threading.Event()
         self._name = name
 

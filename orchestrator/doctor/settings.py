@@ -21,17 +21,11 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
     file = settings.file
     subject = "settings"
     status = os.stat(file)
-    if status.st_mode & stat.S_IWOTH:
+    if status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
         yield fail(
             subject,
-            f"{file}: everybody may write it, and so say which commands are run",
-            f"chmod o-w {shell(file)}",
-        )
-    elif status.st_mode & stat.S_IWGRP:
-        yield warn(
-            subject,
-            f"{file}: its group may write it, and so say which commands are run",
-            f"chmod g-w {shell(file)}",
+            f"{file}: others than its owner may write it, and so say which commands are run: the programs refuse it",
+            f"chmod go-w {shell(file)}",
         )
     else:
         counts = ", ".join(

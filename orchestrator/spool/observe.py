@@ -51,12 +51,16 @@ class Observer(Protocol):
 class SpoolEvents(FileSystemEventHandler):
     """Hands on the names of files that may be requests.
 
-    `arrived(name)` for each; `look()` where only a look through the directory can tell.
+    `arrived(name)` for each; `look()` where only a look through the directory can tell; `gone()` where the directory
+    was moved or removed: one that is made in its place may even have its inode.
     """
 
-    def __init__(self, path: Path, arrived: Callable[[str], None], look: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, arrived: Callable[[str], None], look: Callable[[], None], gone: Callable[[], None]
+    ) -> None:
         self.path = path
         self.look = look
+        self.gone = gone
         self._arrived = arrived
 
     def tell(self, name: str) -> None:
@@ -76,8 +80,8 @@ class SpoolEvents(FileSystemEventHandler):
         """Take one event of inotify."""
         if event.name:
             self.tell(os.fsdecode(event.name))
-        else:  # the directory itself has moved or gone
-            self.look()
+        else:
+            self.gone()
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         """Take it that nothing is watched any more."""

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_from_bytes
 
 from peewee import DatabaseError, InterfaceError, OperationalError, SqliteDatabase
 
 from orchestrator.errors import SchemaTooNew, StoreError
 from orchestrator.store.models import TABLES, Schema, database
 
+log = logging.getLogger(__name__)
+
 # What a caller of the store may meet and should simply try again a little later: locked, full, read-only.
 StoreBusy = OperationalError
+# The same, where something is wrong with the file itself: malformed, or no database at all.
+StoreBroken = DatabaseError
+
+
+class DatabaseGone(StoreBusy):
+    """The database's file is no longer where it was opened: nothing is written until it, or a whole one, is there."""
+
 
 BUSY_TIMEOUT = 5.0  # seconds that one statement waits for a lock of somebody else
 
@@ -23,8 +39,8 @@ def open_database(url: str, busy_timeout: float = BUSY_TIMEOUT) -> None:
     `url` as in the settings; `busy_timeout` in seconds. Raises StoreError, or SchemaTooNew where a newer
     orchestrator wrote it.
     """
-    path = url.removeprefix("sqlite:///")
-    opened = SqliteDatabase(
+    path = str(file_of(url))
+    opened = _File(
         path,
         pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1},
         timeout=busy_timeout,  # sqlite3_busy_timeout
@@ -32,11 +48,89 @@ def open_database(url: str, busy_timeout: float = BUSY_TIMEOUT) -> None:
     )
     database.initialize(opened)
     try:
+        with contextlib.suppress(OSError):  # SQLite tells better why it cannot be
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
         opened.connect()
         migrate()
+        opened.check_in_place()
     except (DatabaseError, InterfaceError) as exc:
         opened.close()
         raise StoreError(f"{path}: the database cannot be used: {exc}") from exc
+
+
+def file_of(url: str) -> Path:
+    """Give the file that a database of the settings is in."""
+    return Path(url.removeprefix("sqlite:///"))
+
+
+class _File(SqliteDatabase):
+    """A database file that is not made by connecting to it: only `open_database` makes one.
+
+    Who writes to a file that was removed writes for nobody, and SQLite does not mind; so it is looked at here.
+    """
+
+    _timeout: float
+    _add_conn_hooks: Callable[[sqlite3.Connection], None]
+
+    def __init__(self, path: str, **options: Any) -> None:
+        super().__init__(path, **options)
+        self._path = path
+        self._opened = threading.local()  # `file`: device and inode of what this thread's connection was found to be
+        self._gone = False
+        self._generation = 0  # goes up where another file is found: connections from before are to be closed
+
+    def _connect(self) -> sqlite3.Connection:
+        self._opened.file, self._opened.generation = None, self._generation
+        uri = f"file:{quote_from_bytes(os.fsencode(self._path))}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, timeout=self._timeout, isolation_level=None)
+        try:
+            self._add_conn_hooks(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def execute_sql(self, sql: Any, params: Any = None) -> Any:
+        """Run a statement; never in a file that a thread has found to be replaced."""
+        if getattr(self._opened, "generation", self._generation) != self._generation and not self.in_transaction():
+            self.close()
+        return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
+
+    def check_in_place(self) -> None:
+        """See that this thread's connection is to the file that bears the path. Raises DatabaseGone.
+
+        Where a whole database lies there instead (it was restored), the thread goes on with that one.
+        """
+        try:
+            status = os.stat(self._path)
+        except OSError as exc:
+            self._gone = True
+            raise DatabaseGone(
+                f"{self._path}: the database was taken away under the running programs ({exc.strerror}): "
+                "put it back; until then no job is taken, started or released"
+            ) from exc
+        here = (status.st_dev, status.st_ino)
+        mine = getattr(self._opened, "file", None)
+        if mine != here:
+            empty = status.st_size == 0  # and is left so: to connect would make it a database
+            if mine is not None and not empty and not self.in_transaction():
+                self._generation += self._opened.generation == self._generation
+                self.close()
+            if empty or self.in_transaction() or not 0 < schema_version() <= len(MIGRATIONS):
+                self._gone = True
+                raise DatabaseGone(
+                    f"{self._path}: another file is in the place of the database, and is none: "
+                    "put the database back; until then no job is taken, started or released"
+                )
+            self._opened.file = here
+        if self._gone:
+            self._gone = False
+            log.warning("%s: the database is there again: going on with it", self._path)
+
+
+def check_in_place() -> None:
+    """See that the database's file is where it was opened. Raises DatabaseGone, or another StoreBusy."""
+    database.obj.check_in_place()
 
 
 def close_database() -> None:
@@ -52,11 +146,19 @@ _turn = threading.RLock()
 def writing() -> Iterator[None]:
     """One durable transaction: all of it or nothing. Inside another it is part of that one.
 
-    Raises StoreBusy where the database cannot take it now.
+    Raises StoreBusy where the database cannot take it now, or its file was taken away meanwhile.
     """
     if database.in_transaction():
         yield
         return
+    check_in_place()
+    with _transaction():
+        yield
+    check_in_place()  # else nobody would ever read what was written
+
+
+@contextmanager
+def _transaction() -> Iterator[None]:
     try:
         with _turn, database.atomic():
             yield
@@ -108,7 +210,7 @@ def migrate(migrations: Sequence[Callable[[], None]] = MIGRATIONS) -> None:
     """
     if schema_version() == len(migrations):
         return
-    with writing():  # a second daemon that starts meanwhile waits here, and then finds nothing to do
+    with _transaction():  # a second daemon that starts meanwhile waits here, and then finds nothing to do
         database.create_tables([Schema])
         found = schema_version()
         if found > len(migrations):

@@ -12,16 +12,11 @@ from tests.doctor.conftest import room
 from tests.doctor.patient import Patient, make_executable
 
 
-def test_settings_that_everybody_may_write_fail(patient: Patient) -> None:
-    patient.house.settings.chmod(0o646)
+@pytest.mark.parametrize("mode", [0o646, 0o664])
+def test_settings_that_others_may_write_fail(patient: Patient, mode: int) -> None:
+    patient.house.settings.chmod(mode)
 
-    assert patient.found("FAIL", "settings", "everybody may write it")["advice"].startswith("chmod o-w ")
-
-
-def test_settings_that_their_group_may_write_are_a_warning(patient: Patient) -> None:
-    patient.house.settings.chmod(0o664)
-
-    patient.found("WARN", "settings", "its group may write it")
+    assert patient.found("FAIL", "settings", "others than its owner may write")["advice"].startswith("chmod go-w ")
 
 
 def test_a_folder_in_which_everybody_may_replace_the_settings_fails(patient: Patient) -> None:

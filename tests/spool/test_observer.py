@@ -24,7 +24,7 @@ class Told:
         self.path = path
         self.arrived: list[str] = []
         self.looks = 0
-        self.observer = make_observer(SpoolEvents(path, self.arrived.append, self.look), setting)
+        self.observer = make_observer(SpoolEvents(path, self.arrived.append, self.look, self.look), setting)
         self.observer.start()
 
     def look(self) -> None:
@@ -184,7 +184,7 @@ def test_what_inotify_cannot_see_is_polled(
     monkeypatch.setattr(filesystem, "file_system_of", lambda path: kind)
 
     assert must_poll(tmp_path, setting) is polled
-    observer = make_observer(SpoolEvents(tmp_path, print, print), setting)
+    observer = make_observer(SpoolEvents(tmp_path, print, print, print), setting)
     assert isinstance(observer, PollingObserver if polled else SpoolObserver)
     observer.stop()
 
