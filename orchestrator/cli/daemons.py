@@ -30,7 +30,8 @@ def up(ctx: click.Context) -> None:
 @click.pass_context
 def watch(ctx: click.Context, once: bool, as_json: bool) -> None:
     """Watch the spools: job files become rows of QUEUE."""
-    from orchestrator.daemon import ring_schedule, run_daemon, watch_once
+    from orchestrator.daemon import ring_schedule, run_daemon
+    from orchestrator.once import watch_once
 
     if not once:
         _no_json(as_json)
@@ -62,7 +63,8 @@ def _checked_watch_parts(settings: Settings) -> list[Part]:
 @click.pass_context
 def schedule(ctx: click.Context, once: bool, as_json: bool) -> None:
     """Place, start, check and release jobs."""
-    from orchestrator.daemon import checkstatus_once, run_daemon, schedule_once, schedule_parts
+    from orchestrator.daemon import run_daemon, schedule_parts
+    from orchestrator.once import checkstatus_once, schedule_once
 
     if not once:
         _no_json(as_json)
@@ -82,7 +84,7 @@ def schedule(ctx: click.Context, once: bool, as_json: bool) -> None:
 @click.pass_context
 def scheduler(ctx: click.Context, once: bool, as_json: bool) -> None:
     """Place waiting jobs once, for cron."""
-    from orchestrator.daemon import schedule_once
+    from orchestrator.once import schedule_once
 
     engines = schedule_once(open_store(ctx))
     if as_json:
@@ -95,7 +97,7 @@ def scheduler(ctx: click.Context, once: bool, as_json: bool) -> None:
 @click.pass_context
 def checkstatus(ctx: click.Context, once: bool, as_json: bool) -> None:
     """Start, check and release once, for cron."""
-    from orchestrator.daemon import checkstatus_once
+    from orchestrator.once import checkstatus_once
 
     released = checkstatus_once(open_store(ctx))
     if as_json:

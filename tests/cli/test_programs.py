@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import daemon
+from orchestrator import daemon, once
 from orchestrator.cli import run
 from orchestrator.store.database import close_database
 from orchestrator.store.models import database
@@ -83,7 +83,7 @@ def test_once_commands_print_what_was_done_as_one_object(house: House) -> None:
 def test_a_caller_that_cannot_be_released_is_in_the_object_too(
     house: House, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "checkstatus_once", lambda settings: False)
+    monkeypatch.setattr(once, "checkstatus_once", lambda settings: False)
 
     assert run(["--config", str(house.settings), "checkstatus", "--once", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {"released": False}
