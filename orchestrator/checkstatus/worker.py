@@ -90,6 +90,7 @@ class EngineWorker(threading.Thread):
         try:
             while not self._stopping:
                 self._bell.wait(self.tick(), self.engine.wait_fds())
+                self.engine.linger()
         finally:
             self.engine.close()
             close_database()

@@ -153,6 +153,9 @@ class Engine(ABC):
         """Give file descriptors that become readable when there is something to check at once."""
         return ()
 
+    def linger(self) -> None:  # noqa: B027 - most kinds tell of no end by themselves
+        """Wait a moment longer where one end was told of and another is about to be: they share what is done then."""
+
     def close(self) -> None:  # noqa: B027 - most kinds hold nothing
         """Give everything back; what runs goes on running."""
 

@@ -37,6 +37,7 @@ from orchestrator.state import JobStatus
 log = logging.getLogger(__name__)
 
 RUN = str(Path(__file__).with_name("command_run.sh"))
+LINGER = 0.001  # seconds
 MAX_RECORD = 65536  # bytes of the file of a CPU: to begin anew each time would cost more than all else in it
 PATIENCE = 10.0  # seconds between SIGTERM and SIGKILL
 UMASK = 0o022  # of commands: the daemon's own would keep all that they make from others
@@ -266,6 +267,13 @@ class CommandEngine(Engine):
         self._ended = ended
         return [process.fd for process in self._processes.values()]
 
+    def linger(self) -> None:
+        """Where one command has ended and others run, see for a moment whether they end too."""
+        fds = {process.fd for process in self._processes.values()}
+        ended = _ended(fds)
+        if ended and ended != fds:
+            _ended(fds - ended, LINGER)
+
     def _let_go(self, execution: str) -> None:
         process = self._processes.pop(execution, None)
         if process is not None:
@@ -308,12 +316,15 @@ def _execution(job: Job) -> str:
     return job.execution or f"{job.id}.{job.attempts}"
 
 
-def _ended(fds: Iterable[int]) -> set[int]:
-    """Tell which of these pidfds are of processes that have ended: they are readable then (pidfd_open(2))."""
+def _ended(fds: Iterable[int], patience: float = 0.0) -> set[int]:
+    """Tell which of these pidfds are of processes that have ended: they are readable then (pidfd_open(2)).
+
+    `patience` is for how many seconds the first of them is waited for.
+    """
     poll = select.poll()
     for fd in fds:
         poll.register(fd, select.POLLIN)
-    return {fd for fd, _ in poll.poll(0)}
+    return {fd for fd, _ in poll.poll(patience * 1000)}
 
 
 def _open_record(path: str, flags: int) -> FileIO | None:
