@@ -311,7 +311,7 @@ def test_after_a_torn_log_every_job_is_whole_taken_again_or_missed(house: House)
     ended = missed = 0
     for number in range(TORN):
         program = house.start()
-        names = [f"R{number}N{each}" for each in range(6)]
+        names = [f"R{number}N{each}" for each in range(3)]
         for name in names:
             house.drop(name, "command=true")
         time.sleep(chance.uniform(0.0, 0.3))

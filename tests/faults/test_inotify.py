@@ -15,7 +15,7 @@ from tests.faults.points import WHOLE, needs_strace
 from tests.house import House, wait_for
 
 FILES = 50_000 if WHOLE else 2_000
-DELAY, SLOW = ("200ms", 40) if WHOLE else ("20ms", 2)  # of each call that changes something; jobs
+DELAY, SLOW = ("100ms", 10) if WHOLE else ("20ms", 2)  # of each call that changes something; jobs
 QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
 COMMANDS = '[engines.local]\nkind = "command"\ncpus = 2\n[commands.true]\nrun = ["/bin/true"]'
 
