@@ -168,6 +168,7 @@ def test_a_held_job_waits_until_it_is_released(house: House) -> None:
     house.run("status", status=1)
     house.query("DELETE FROM ENGINES")
     house.start()
+    wait_for(lambda: house.query("SELECT 1 FROM ENGINES"))  # they are made after it says that it runs
     house.query("DELETE FROM ENGINES")
     house.drop("LATER", "command=true")
     house.wait_for_status("LATER", "QUEUED")
