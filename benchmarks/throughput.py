@@ -29,7 +29,7 @@ def throughput() -> None:
     rounds = []
     for _ in range(ROUNDS):
         with place() as here:
-            with here.running("up"):
+            with here.running("watch", "schedule"):
                 ours = _rate(
                     [["bash", "-c", _OURS, "bash", str(here.spool), str(n), str(JOBS)] for n in range(CALLERS)]
                 )
