@@ -206,6 +206,7 @@ def test_a_database_that_a_stranger_locks_for_ten_seconds_loses_nothing(house: H
     house.start()
     house.drop("BEFORE", "command=true")
     assert house.verdict("BEFORE") is None
+    wait_for(lambda: house.job("BEFORE")["released_at"])  # else to record that has the first turn to wait for the lock
     with contextlib.closing(sqlite3.connect(house.database, isolation_level=None)) as stranger:
         stranger.execute("BEGIN EXCLUSIVE")
         house.drop("DURING", "command=true")
