@@ -25,7 +25,7 @@ T = TypeVar("T")
 # What is meant to be {param.NAME}, perhaps misspelt: it would reach the command as it stands.
 _LIKE_PARAM = re.compile(r"\{\s*params?\s*(?:\.[^{}]*)?\}|\{\s*params?\.[^{}]*", re.IGNORECASE)
 
-DEFAULT_MAX_WAITING = 10_000
+DEFAULT_MAX_WAITING = 200_000
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
 CONFIG_PLACES = ("orchestrator.toml", "/etc/orchestrator/orchestrator.toml")
 
