@@ -110,7 +110,7 @@ class CommandEngine(Engine):
 
     def start(self, job: Job) -> str:
         """Start the command in a session of its own."""
-        execution = f"{job.id}.{job.attempts}"
+        execution = _execution(job)
         try:
             words = self._words(job)
             uid, gid, groups, environment = _user(job)
@@ -159,12 +159,42 @@ class CommandEngine(Engine):
         return fill_in(run, json.loads(job.params))
 
     def _open_output(self, job: Job) -> int:
-        return os.open(
-            self._output_of(job), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
+        """Open the file for a job's output, all attempts in one; locked for as long as anybody can write to it."""
+        path = self._output_of(job)
+        if not os.path.lexists(path):
+            with contextlib.suppress(OSError):  # there is none: it is made
+                os.rename(self._spare_output_of(job), path)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with contextlib.suppress(OSError):  # what an earlier attempt left running holds it
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
+
+    def _spare_empty_output(self, job: Job) -> bool:
+        """Keep the file of a job that has put nothing out for the next one on its CPU; whether there was output.
+
+        To make and remove an inode for each job would cost more than all else here.
+        """
+        path = self._output_of(job)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_size > 0:
+                return True
+            os.rename(path, self._spare_output_of(job))
+        except OSError:  # what it left running may still put something out
+            return True
+        finally:
+            os.close(fd)
+        return False
 
     def _output_of(self, job: Job) -> str:
         return f"{self._logs}/{job.id}-{job.name}.log"
+
+    def _spare_output_of(self, job: Job) -> str:
+        return f"{self._logs}/.{_file_of_cpu(job)}"
 
     def find_start(self, job: Job, others: Iterable[str]) -> str | None:
         """Look whether the attempt runs, or ran. Whoever was about to start it has died, so that nobody does now."""
@@ -189,7 +219,7 @@ class CommandEngine(Engine):
         status = None if attempt is None else attempt.exit_status
         if attempt is not None and status is None and attempt.process is not None:
             _kill_session(attempt.process, job, signal.SIGKILL)
-        output = f"output: {self._output_of(job)}"
+        output = f"output: {self._output_of(job) if self._spare_empty_output(job) else 'none'}"
         if job.ending is not None:
             return Ended(status=JobStatus.CANCELLED, reason=job.ending_why, exit_status=status, detail=output)
         if status == 0:
@@ -223,8 +253,7 @@ class CommandEngine(Engine):
         return None
 
     def _cpu_file(self, job: Job) -> str:
-        """Give the path of the file of a job's CPU; what an operator called the CPU may hold anything."""
-        return f"{self._states}/{job.engine}.{quote(job.cpu or '', safe='')[:100]}"
+        return f"{self._states}/{_file_of_cpu(job)}"
 
     def _adopt(self, execution: str, attempt: _Attempt) -> None:
         """Watch the process of a command that an earlier daemon started."""
@@ -310,6 +339,11 @@ def _owner(job: Job) -> int:
 @lru_cache(maxsize=256)
 def _passwd(uid: int) -> pwd.struct_passwd:
     return pwd.getpwuid(uid)
+
+
+def _file_of_cpu(job: Job) -> str:
+    """Name the file of a job's CPU; what an operator called the CPU may hold anything."""
+    return f"{job.engine}.{quote(job.cpu or '', safe='')[:100]}"
 
 
 def _execution(job: Job) -> str:
