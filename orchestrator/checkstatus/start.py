@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from orchestrator.checkstatus.trouble import Troubles
+from orchestrator.clock import tick, utc_now
 from orchestrator.engines.base import Engine, StartLost
 from orchestrator.errors import EngineDown, StartRefused, StartUnknown
 from orchestrator.job import Job
@@ -30,6 +32,16 @@ log = logging.getLogger(__name__)
 START = "start"  # among the troubles of a job
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """A start that is not recorded yet: the job with its intent, and what runs since when."""
+
+    job: Job
+    execution: str
+    at: str
+    tick: str
+
+
 class Starter:
     """Starts what was placed on one engine. Belongs to the thread of that engine."""
 
@@ -38,6 +50,7 @@ class Starter:
         self._troubles = troubles or Troubles(engine.name)
         self._host = host
         self._me = f"{host}/{me}"
+        self._begun: dict[int, _Begun] = {}
 
     def start(self, jobs: Sequence[Job]) -> bool:
         """Start the SCHEDULED ones among `jobs`; whether one of them holds its CPU no longer.
@@ -95,31 +108,59 @@ class Starter:
         return [job for job in intended if isinstance(job, Job)]
 
     def begin(self, intended: Sequence[Job]) -> bool:
-        """Start jobs whose intent is recorded; whether one of them holds its CPU no longer. Raises EngineDown."""
+        """Start jobs whose intent is recorded; whether one of them holds its CPU no longer. Raises EngineDown.
+
+        What then runs is to be recorded, by `record`. Until that is done, or where it is never done, the intent keeps
+        it from being started again.
+        """
         freed = False
-        begun: list[tuple[Job, str]] = []
-        try:
-            for job in intended:
-                with self._troubles.apart(job, START):
-                    execution = self._launch(job)
-                    if execution is None:
-                        freed = True
-                    else:
-                        begun.append((job, execution))
-        finally:
-            freed |= self._record(begun)
+        for job in intended:
+            with self._troubles.apart(job, START):
+                execution = self._launch(job)
+                if execution is None:
+                    freed = True
+                else:
+                    self._begun[job.id] = _Begun(job, execution, utc_now(), tick())
         return freed
 
-    def _record(self, begun: Sequence[tuple[Job, str]]) -> bool:
-        """Record executions, in one commit; whether one of the jobs holds its CPU no longer."""
+    def has_begun(self) -> bool:
+        """Tell whether there is anything to `record`."""
+        return bool(self._begun)
+
+    def as_begun(self, jobs: Sequence[Job]) -> list[Job]:
+        """Give `jobs`, those that were begun as they will be once that is recorded."""
+        return [self._as_begun(job) for job in jobs]
+
+    def _as_begun(self, job: Job) -> Job:
+        begun = self._begun.get(job.id)
+        if begun is None or (job.status, job.starter, job.attempts) != (
+            JobStatus.SCHEDULED, begun.job.starter, begun.job.attempts,
+        ):  # fmt: skip
+            return job
+        return job.but(
+            status=JobStatus.RUNNING.value, execution=begun.execution, started_at=begun.at, started_tick=begun.tick
+        )
+
+    def record(self) -> list[tuple[Job, str]]:
+        """Record what was begun, in one commit; those that somebody changed meanwhile: they are to be given up."""
+        lost: list[tuple[Job, str]] = []
+        if not self._begun:
+            return lost
         with writing():
-            recorded = [started(job, execution) for job, execution in begun]
+            for each in self._begun.values():
+                job = each.job
+                if started(job, each.execution, at=each.at, tick_=each.tick):
+                    log.info("job %d (%s) runs on %s %s as %s", job.id, job.name, job.engine, job.cpu, each.execution)
+                else:
+                    lost.append((job, each.execution))
+        self._begun.clear()
+        return lost
+
+    def give_up(self, lost: Sequence[tuple[Job, str]]) -> bool:
+        """Cancel what was begun and could not be recorded; whether one of the jobs holds its CPU no longer."""
         freed = False
-        for (job, execution), is_recorded in zip(begun, recorded, strict=True):
-            if is_recorded:
-                log.info("job %d (%s) runs on %s %s as %s", job.id, job.name, job.engine, job.cpu, execution)
-            else:
-                freed |= not self._give_up(job, execution)
+        for job, execution in lost:
+            freed |= not self._give_up(job, execution)
         return freed
 
     def _intend(self, job: Job) -> Job | bool:
@@ -136,7 +177,13 @@ class Starter:
     def _start(self, job: Job) -> bool:
         """Start a job; False where it holds its CPU no longer."""
         intended = self._intend(job)
-        return intended if isinstance(intended, bool) else not self.begin([intended])
+        if isinstance(intended, bool):
+            return intended
+        try:
+            freed = self.begin([intended])
+        finally:
+            lost = self.record()
+        return not (freed | self.give_up(lost))
 
     def _launch(self, job: Job) -> str | None:
         """Start a job whose intent is recorded; its execution, None where it holds its CPU no longer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -30,6 +31,7 @@ FIRST_RETRY, LAST_RETRY = 1.0, 30.0  # seconds until an engine that is down is a
 REFRESH_PAUSE = 2.0  # seconds between two listings of an engine's jobs
 SOONEST = 0.1  # seconds: a job that has just begun is looked at this soon
 STORE_RETRY = 1.0  # seconds
+RECORD_SOON = 0.005  # seconds: that something runs is recorded with the next end, where that comes so soon
 
 
 class EngineWorker(threading.Thread):
@@ -89,18 +91,38 @@ class EngineWorker(threading.Thread):
         """Start and check, until `stop`."""
         try:
             while not self._stopping:
-                self._bell.wait(self.tick(), self.engine.wait_fds())
+                pause = self._tick()
+                if self._starter.has_begun():
+                    pause = min(pause, RECORD_SOON)
+                self._bell.wait(pause, self.engine.wait_fds())
                 self.engine.linger()
+            self._record_begun()
         finally:
             self.engine.close()
             close_database()
 
     def tick(self) -> float:
-        """Do what is due; the seconds until something is again."""
+        """Do what is due, and leave nothing to be recorded; the seconds until something is due again."""
+        pause = self._tick()
+        self._record_begun()
+        return pause
+
+    def _record_begun(self) -> None:
+        """Record what was started. Where that cannot be, the intents tell whoever comes next what to find out."""
         try:
-            jobs: Sequence[Job] = jobs_on(self.engine.name)
+            if self._starter.give_up(self._starter.record()):
+                self._changed()
+        except StoreBusy as exc:
+            self._complain(f"the database cannot serve now: {exc}")
+
+    def _jobs(self) -> Sequence[Job]:
+        return self._starter.as_begun(jobs_on(self.engine.name))
+
+    def _tick(self) -> float:
+        try:
+            jobs = self._jobs()
             if self._checker.time_out(jobs):
-                jobs = jobs_on(self.engine.name)
+                jobs = self._jobs()
             try:
                 if time.monotonic() < self._retry_due and self._down is not None:
                     self._do_without(jobs, self._down)
@@ -108,7 +130,7 @@ class EngineWorker(threading.Thread):
                     jobs = self._serve(jobs)
             except EngineDown as exc:
                 self._fail(exc)
-                self._do_without(jobs_on(self.engine.name), exc)
+                self._do_without(self._jobs(), exc)
             return self._pause(jobs)
         except StoreBusy as exc:
             self._complain(f"the database cannot serve now: {exc}")
@@ -132,7 +154,7 @@ class EngineWorker(threading.Thread):
             self._refresh(now)
         if any(job.execution is None for job in jobs):
             freed |= self._starter.start(jobs)
-            jobs = jobs_on(self.engine.name)
+            jobs = self._jobs()
         freed |= self._tell_of_troubles(jobs)
         self._failures = 0  # only now: it may describe itself well, and fail at all else
         if jobs:
@@ -142,22 +164,22 @@ class EngineWorker(threading.Thread):
         return jobs
 
     def _check(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], bool]:
-        """See to what runs, and to what takes its place; the jobs after that, and whether one did not begin at all."""
+        """See to what runs, and to what takes its place; the jobs after that, and whether a start freed a CPU."""
         found = self._checker.look(jobs)
-        if not any(isinstance(state, Ended) for state in found.values()):
-            self._checker.record(jobs, found)
-            self._checker.cancel(jobs, found)
-            return jobs, False
         intended: list[Job] = []
-        with writing():  # an end, what is placed after it, and the intent to start that share one commit
+        news = self._starter.has_begun() or any(isinstance(state, Ended) for state in found.values())
+        # Starts, ends, what is placed after them, and the intent to start that share one commit.
+        with writing() if news else contextlib.nullcontext():
+            lost = self._starter.record()
             if self._checker.record(jobs, found):
                 self._changed()
-            after = jobs_on(self.engine.name)
-            if not self.engine.mark_asks:
-                intended = self._starter.intend(after)
-        freed = self._starter.begin(intended)
+                jobs = jobs_on(self.engine.name)
+                if not self.engine.mark_asks:
+                    intended = self._starter.intend(jobs)
+        freed = self._starter.give_up(lost)
+        freed |= self._starter.begin(intended)
         self._checker.cancel(jobs, found)
-        return jobs_on(self.engine.name) if intended else after, freed
+        return self._jobs() if lost or intended else jobs, freed
 
     def _refresh(self, now: float) -> None:
         self._refresh_wanted = False

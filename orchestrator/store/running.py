@@ -46,12 +46,16 @@ def intend_start(job: Job, starter: str, mark: str | None) -> Job | None:
     return job.but(**intent) if changed else None
 
 
-def started(job: Job, execution: str) -> bool:
-    """Record that the engine runs the job as `execution`; False where the row is no longer of this attempt."""
+def started(job: Job, execution: str, *, at: str | None = None, tick_: str | None = None) -> bool:
+    """Record that the engine runs the job as `execution`; False where the row is no longer of this attempt.
+
+    `at` and `tick_` tell since when, by the clocks of clock.py; now, where they are not given.
+    """
     with writing():
         moved = move_job(
             job.id, JobStatus.SCHEDULED, JobStatus.RUNNING, _EXECUTION + execution, still=_attempt(job),
-            execution=execution, started_at=utc_now(), started_tick=tick(), reason=None, engine=job.engine, cpu=job.cpu,
+            execution=execution, started_at=at or utc_now(), started_tick=tick_ or tick(), reason=None,
+            engine=job.engine, cpu=job.cpu,
         )  # fmt: skip
         if moved:
             move_cpu(cpu_of(job), CpuStatus.JUST_INSERTED, CpuStatus.RUNNING, was=job.id, holds=job.id)
