@@ -268,11 +268,10 @@ def _directory(
     if look_only:
         return path
     there = _looked_at(table, key, path, Path.is_dir)
-    nothing = not there and not _looked_at(table, key, path, Path.exists)
-    if make is not None and nothing and _looked_at(table, key, path.parent, Path.is_dir):
+    if make is not None and not there and _looked_at(table, key, path.parent, Path.is_dir):
         try:
             path.mkdir(mode=make)
-        except FileExistsError:
+        except FileExistsError:  # something else, or another program made it just now
             pass
         except (OSError, ValueError) as exc:
             table.fail(key, f"cannot make {path}: {exc.strerror if isinstance(exc, OSError) else exc}")

@@ -116,6 +116,21 @@ def test_directories_that_are_made_are_closed_to_other_users(load: Load) -> None
     assert settings.log_dir.stat().st_mode & 0o077 == 0
 
 
+def test_a_directory_that_another_program_makes_just_now_is_used(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_dir = Path.is_dir
+
+    def made_after_the_look(path: Path) -> bool:
+        found = is_dir(path)
+        if path == tmp_path / "log" and not found:
+            path.mkdir()
+        return found
+
+    monkeypatch.setattr(Path, "is_dir", made_after_the_look)
+    assert load(LEAST).log_dir == tmp_path / "log"
+
+
 MISTAKES: list[tuple[str, str]] = [
     ("this is not TOML", "not TOML"),
     ('colour = "red"\n' + LEAST, "colour: unknown key"),
