@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -114,6 +115,19 @@ def session_members(leader: ProcessIdentity, owner: int) -> list[int]:
                 and uid_of(int(entry)) == owner
             ):
                 members.append(int(entry))
+    return members
+
+
+def processes_writing_to(path: str, owner: int) -> list[int]:
+    """Give the pids of the processes of uid `owner` whose standard output is the file at `path`."""
+    members = []
+    with contextlib.suppress(OSError):
+        file = os.stat(path)
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                with contextlib.suppress(OSError):
+                    if os.path.samestat(os.stat(f"/proc/{entry}/fd/1"), file) and uid_of(int(entry)) == owner:
+                        members.append(int(entry))
     return members
 
 

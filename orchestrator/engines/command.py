@@ -1,7 +1,7 @@
 """The engine of kind `command`: local processes, which outlive the daemons, and whose exit status still arrives.
 
-Each CPU has a file run_dir/commands/ENGINE.CPU. It tells of the attempt that was started there last: which one, by
-which process it runs, how it ended. The process that runs it holds a lock on it for as long as it lives.
+Each CPU has a file run_dir/commands/ENGINE.CPU. It tells of the attempt that was started there last: which one, as
+which process it runs, how it ended. It is locked until then. A runner, which outlives the daemon, starts the commands.
 See docs/decisions/0004-command-supervision.md.
 """
 
@@ -14,43 +14,40 @@ import json
 import logging
 import os
 import pwd
-import select
 import signal
 import stat
-import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import FileIO
-from pathlib import Path
 from urllib.parse import quote
 
 from orchestrator.clock import seconds_since
 from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running
+from orchestrator.engines.command_runner import Command, Runner, is_readable
 from orchestrator.errors import EngineDown, JobRefused, StartRefused
 from orchestrator.job import Job
-from orchestrator.process import MAX_PID, ProcessIdentity, identify, session_members
+from orchestrator.process import ProcessIdentity, processes_writing_to, session_members
 from orchestrator.settings import EngineSettings, Settings, SettingsTable, read_options
 from orchestrator.spool.policy import fill_in
 from orchestrator.state import JobStatus
 
 log = logging.getLogger(__name__)
 
-RUN = str(Path(__file__).with_name("command_run.sh"))
 LINGER = 0.001  # seconds
 MAX_RECORD = 65536  # bytes of the file of a CPU: to begin anew each time would cost more than all else in it
+RECORD_PATIENCE = 0.05  # seconds between the end of a command and the record of it, at most
 PATIENCE = 10.0  # seconds between SIGTERM and SIGKILL
-UMASK = 0o022  # of commands: the daemon's own would keep all that they make from others
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
 class _Process:
-    """One running command: its supervising shell, which leads its session, and a descriptor that tells its end."""
+    """One command that an earlier daemon's runner runs, and a descriptor that tells its end (pidfd_open(2))."""
 
     identity: ProcessIdentity
     fd: int
-    child: subprocess.Popen[bytes] | None  # None after a restart of the daemon
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class _Attempt:
     """What the file of a CPU tells of the attempt that was started there last."""
 
     execution: str
-    runs: bool  # its process lives: it holds the lock
+    runs: bool  # a runner has it, or is about to have it: the file is locked
     has_run: bool
     process: ProcessIdentity | None
     exit_status: int | None
@@ -76,12 +73,15 @@ class CommandEngine(Engine):
         self._commands = everything.commands
         self._states = everything.run_dir / "commands"
         self._logs = everything.log_dir / "jobs"
-        self._processes: dict[str, _Process] = {}
-        self._ended: set[str] = set()  # what had ended when this was last waited for
+        self._runner: Runner | None = None
+        self._adopted: dict[str, _Process] = {}
+        self._ended: set[str] = set()  # of the adopted ones, what had ended when this was last waited for
 
     def close(self) -> None:
         """Let go of all commands; they run on."""
-        for execution in list(self._processes):
+        if self._runner is not None:
+            self._runner.close()
+        for execution in list(self._adopted):
             self._let_go(execution)
 
     def describe(self) -> str:
@@ -109,30 +109,42 @@ class CommandEngine(Engine):
         return None
 
     def start(self, job: Job) -> str:
-        """Start the command in a session of its own."""
+        """Have the command started, in a session of its own."""
         execution = _execution(job)
         try:
-            words = self._words(job)
-            uid, gid, groups, environment = _user(job)
+            command = Command(execution, self._words(job), *_user(job))
             output = self._open_output(job)
         except (OSError, JobRefused, KeyError) as exc:
             raise StartRefused(f"the command cannot be started: {exc}") from exc
         try:
+            runner = self._living_runner()
             with self._begin(job, execution) as record:
-                child = subprocess.Popen(
-                    ["/bin/sh", RUN, *words],
-                    stdin=record, stdout=output, stderr=output, cwd="/", env=environment,
-                    start_new_session=True, umask=UMASK, user=uid, group=gid, extra_groups=groups,
-                )  # fmt: skip
-                identity = ProcessIdentity.of_child(child.pid)
-                with contextlib.suppress(OSError):  # it runs, and `ran` tells enough while it does
-                    record.write(f"process {identity}\n".encode())
-        except (OSError, subprocess.SubprocessError) as exc:
+                runner.run(command, record.fileno(), output)
+        except (TimeoutError, BrokenPipeError) as exc:
+            raise EngineDown("the process that runs commands takes none") from exc
+        except OSError as exc:
             raise StartRefused(f"the command cannot be started: {exc}") from exc
         finally:
             os.close(output)
-        self._processes[execution] = _Process(identity, os.pidfd_open(child.pid), child)
         return execution
+
+    def _living_runner(self) -> Runner:
+        """Give the process that runs commands; one that has died is replaced. Raises EngineDown."""
+        if self._runner is not None:
+            self._listen(self._runner)
+        if self._runner is None or not self._runner.is_alive:
+            try:
+                self._runner = Runner(self._states)
+            except OSError as exc:
+                raise EngineDown(f"the process that runs commands cannot be started: {exc}") from exc
+        return self._runner
+
+    def _listen(self, runner: Runner, patience: float = 0.0) -> None:
+        had = len(runner.running)
+        was_alive = runner.is_alive
+        runner.listen(patience)
+        if was_alive and not runner.is_alive:
+            log.error("engine %s: the process that runs commands is gone; %d had not ended", self.name, had)
 
     def _begin(self, job: Job, execution: str) -> FileIO:
         """Open and lock the file of a job's CPU, for a new attempt. Raises OSError."""
@@ -203,37 +215,52 @@ class CommandEngine(Engine):
         return execution if attempt is not None and (attempt.runs or attempt.has_run) else None
 
     def check(self, jobs: Sequence[Job]) -> Mapping[int, Running | Ended]:
-        """Read the exit status of those whose supervising shell has ended."""
+        """Tell of those that have ended how; what another daemon started is looked up in the file of its CPU."""
+        if self._runner is not None:
+            self._listen(self._runner)
+            for execution in self._runner.ended.keys() - {_execution(job) for job in jobs}:
+                del self._runner.ended[execution]  # another program recorded its end
         return {job.id: self._check(job) for job in jobs}
 
     def _check(self, job: Job) -> Running | Ended:
         execution = _execution(job)
-        process = self._processes.get(execution)
-        if process is not None and not _ended([process.fd]):
+        runner = self._runner
+        if runner is not None and execution in runner.running:
             return Running()
-        attempt = self._attempt(job, execution)
-        if attempt is not None and attempt.runs:
-            self._adopt(execution, attempt)
-            return Running()
-        self._let_go(execution)
-        status = None if attempt is None else attempt.exit_status
-        if attempt is not None and status is None and attempt.process is not None:
-            _kill_session(attempt.process, job, signal.SIGKILL)
+        if runner is not None and execution in runner.ended:
+            status = runner.ended[execution]
+            lost = "the file of its CPU cannot be written, so the command was not run"
+        else:
+            attempt = self._settled_attempt(job, execution)
+            if attempt is not None and attempt.runs:
+                self._adopt(execution, attempt)
+                return Running()
+            self._let_go(execution)
+            status = None if attempt is None else attempt.exit_status
+            lost = "the command was killed together with the process that watches it, or the host went down"
+            if attempt is not None and attempt.has_run and status is None:
+                self._kill_left(job, attempt)
         output = f"output: {self._output_of(job) if self._spare_empty_output(job) else 'none'}"
         if job.ending is not None:
             return Ended(status=JobStatus.CANCELLED, reason=job.ending_why, exit_status=status, detail=output)
         if status == 0:
             return Ended(status=JobStatus.FINISHED, exit_status=0, detail=output)
         if status is None:
-            return Ended(
-                status=JobStatus.FAILED,
-                reason="the command was killed together with the shell that watches it, or the host went down",
-                detail=output,
-            )
+            return Ended(status=JobStatus.FAILED, reason=lost, detail=output)
         signalled = f" (signal {status - 128})" if status > 128 else ""
         return Ended(
             status=JobStatus.FAILED, reason=f"exit status {status}{signalled}", exit_status=status, detail=output
         )
+
+    def _settled_attempt(self, job: Job, execution: str) -> _Attempt | None:
+        """Read what is known of an attempt; between a command's end and its record there may be a moment."""
+        adopted = self._adopted.get(execution)
+        attempt = self._attempt(job, execution)
+        deadline = time.monotonic() + RECORD_PATIENCE
+        while adopted and attempt and attempt.runs and is_readable(adopted.fd) and time.monotonic() < deadline:
+            time.sleep(0.001)
+            attempt = self._attempt(job, execution)
+        return attempt
 
     def _attempt(self, job: Job, execution: str) -> _Attempt | None:
         """Read what is known of an attempt; None where nothing is. Raises EngineDown."""
@@ -258,65 +285,71 @@ class CommandEngine(Engine):
     def _adopt(self, execution: str, attempt: _Attempt) -> None:
         """Watch the process of a command that an earlier daemon started."""
         process = attempt.process
-        if process is None or execution in self._processes:
+        if process is None or execution in self._adopted:
             return
         with contextlib.suppress(OSError):
             fd = os.pidfd_open(process.pid)
             if process.is_alive():
-                self._processes[execution] = _Process(process, fd, None)
+                self._adopted[execution] = _Process(process, fd)
             else:
                 os.close(fd)
 
     def cancel(self, job: Job) -> None:
         """SIGTERM to the command and all its children, and SIGKILL to those that stay."""
-        execution = _execution(job)
-        process = self._processes.get(execution)
-        if process is None:
-            attempt = self._attempt(job, execution)
-            identity = attempt.process if attempt is not None and attempt.runs else None
-        else:
-            identity = process.identity
-        if identity is not None:
+        attempt = self._attempt(job, _execution(job))
+        if attempt is not None and attempt.runs and attempt.process is not None:
             patient = seconds_since(job.ending_tick or "", job.submitted_at) < PATIENCE
-            _kill_session(identity, job, signal.SIGTERM if patient else signal.SIGKILL)
+            _kill_session(attempt.process, _owner(job), signal.SIGTERM if patient else signal.SIGKILL)
+
+    def _kill_left(self, job: Job, attempt: _Attempt) -> None:
+        """Kill what is left of a command whose runner has died; it may have died before it told the process."""
+        owner = _owner(job)
+        if attempt.process is not None:
+            _kill_session(attempt.process, owner, signal.SIGKILL)
+        else:
+            _kill(processes_writing_to(self._output_of(job), owner), signal.SIGKILL)
 
     def forget(self, job: Job) -> None:
         """Stop watching the attempt. The file of its CPU stays for the next one."""
         execution = _execution(job)
         self._let_go(execution)
+        if self._runner is not None:
+            self._runner.ended.pop(execution, None)
         with contextlib.suppress(OSError):
             os.unlink(f"{self._cpu_file(job)}~{execution}")
 
     def wait_fds(self) -> Iterable[int]:
-        """Give a descriptor for each running command. One that is readable after the tick it caused is nobody's."""
-        fds = {process.fd: execution for execution, process in self._processes.items()}
-        ended = {fds[fd] for fd in _ended(fds)}
+        """Give descriptors that tell of an end. One that is readable after the tick it caused is nobody's."""
+        ended = {execution for execution, process in self._adopted.items() if is_readable(process.fd)}
         for execution in ended & self._ended:  # another program recorded its end, or the database cannot be asked
             self._let_go(execution)
         self._ended = ended
-        return [process.fd for process in self._processes.values()]
+        fds = [process.fd for process in self._adopted.values()]
+        if self._runner is not None and self._runner.is_alive:
+            fds.append(self._runner.socket.fileno())
+        return fds
 
     def linger(self) -> None:
-        """Where one command has ended and others run, see for a moment whether they end too."""
-        fds = {process.fd for process in self._processes.values()}
-        ended = _ended(fds)
-        if ended and ended != fds:
-            _ended(fds - ended, LINGER)
+        """Take in what is told of ends; where one has ended and others run, see for a moment whether they do."""
+        runner = self._runner
+        if runner is not None and runner.is_alive:
+            known = len(runner.ended)
+            self._listen(runner)
+            if len(runner.ended) > known and runner.running:
+                self._listen(runner, LINGER)
 
     def _let_go(self, execution: str) -> None:
-        process = self._processes.pop(execution, None)
+        process = self._adopted.pop(execution, None)
         if process is not None:
             os.close(process.fd)
-            if process.child is not None and process.child.poll() is None:
-                process.child.returncode = 0  # it runs on: Popen must not complain
 
 
 def _read_poll(table: SettingsTable) -> float:
     return table.take_seconds("poll", 2.0)
 
 
-def _user(job: Job) -> tuple[int | None, int | None, list[int] | None, dict[str, str]]:
-    """As whom a job's command runs: as root, its job file's owner; else as ourselves. And its environment.
+def _user(job: Job) -> tuple[dict[str, str], tuple[int, int, list[int]] | None]:
+    """Give a job's environment, and as whom its command runs: as root, its job file's owner; else as ourselves: None.
 
     Nothing of the daemon's own environment goes in: it may hold the engines' passwords.
     """
@@ -327,8 +360,8 @@ def _user(job: Job) -> tuple[int | None, int | None, list[int] | None, dict[str,
         "LANG": "C.UTF-8", "ORCHESTRATOR_JOB": job.job, "ORCHESTRATOR_NAME": job.name, "ORCHESTRATOR_ID": str(job.id),
     }  # fmt: skip
     if uid != 0 or user.pw_uid == 0:
-        return None, None, None, environment
-    return user.pw_uid, user.pw_gid, os.getgrouplist(user.pw_name, user.pw_gid), environment
+        return environment, None
+    return environment, (user.pw_uid, user.pw_gid, os.getgrouplist(user.pw_name, user.pw_gid))
 
 
 def _owner(job: Job) -> int:
@@ -348,17 +381,6 @@ def _file_of_cpu(job: Job) -> str:
 
 def _execution(job: Job) -> str:
     return job.execution or f"{job.id}.{job.attempts}"
-
-
-def _ended(fds: Iterable[int], patience: float = 0.0) -> set[int]:
-    """Tell which of these pidfds are of processes that have ended: they are readable then (pidfd_open(2)).
-
-    `patience` is for how many seconds the first of them is waited for.
-    """
-    poll = select.poll()
-    for fd in fds:
-        poll.register(fd, select.POLLIN)
-    return {fd for fd, _ in poll.poll(patience * 1000)}
 
 
 def _open_record(path: str, flags: int) -> FileIO | None:
@@ -396,16 +418,22 @@ def _lock(record: FileIO, kind: int) -> bool:
 def _read_attempt(text: str, *, runs: bool) -> _Attempt:
     """Read the file of a CPU. A line without its end was never finished, and one that makes no sense tells nothing."""
     told = dict(line.partition(" ")[::2] for line in text.split("\n")[:-1])
-    process, ran, status = None, told.get("ran", ""), told.get("exit", "")
+    process, status = None, told.get("exit", "")
     with contextlib.suppress(ValueError):
         process = ProcessIdentity.parse(told.get("process", ""))
-    if process is None and runs and ran.isdigit() and int(ran) <= MAX_PID:
-        process = identify(int(ran))  # the daemon that started it was killed before it could tell
     exit_status = int(status) if status.isdigit() and len(status) <= 3 else None
     return _Attempt(told.get("attempt", ""), runs, "ran" in told, process, exit_status)
 
 
-def _kill_session(leader: ProcessIdentity, job: Job, number: signal.Signals) -> None:
-    for pid in session_members(leader, _owner(job)):
+def _kill_session(leader: ProcessIdentity, owner: int, number: signal.Signals) -> None:
+    """Signal all processes of a session, also those that are born meanwhile."""
+    known: set[int] = set()
+    while new := set(session_members(leader, owner)) - known:
+        _kill(new, number)
+        known |= new
+
+
+def _kill(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,7 +40,7 @@ def engine(tmp_path: Path) -> Iterator[CommandEngine]:
     made = CommandEngine(engine_settings("command"), settings_in(tmp_path, **COMMANDS))
     made.describe()
     yield made
-    for file in (tmp_path / "run" / "commands").iterdir():
+    for file in filter(Path.is_file, (tmp_path / "run" / "commands").iterdir()):
         execution = file.read_text().partition("\n")[0].removeprefix("attempt ")
         made.cancel(a_job(**PLACE, execution=execution, ending="CANCELLED", ending_tick="another-boot 0.0",
                           submitted_at="1999-01-01T00:00:00.000000Z"))  # fmt: skip
@@ -88,8 +90,9 @@ def test_a_command_killed_by_a_signal_is_told_so(engine: CommandEngine) -> None:
     assert ended.reason == "exit status 137 (signal 9)"
 
 
-def test_a_command_that_is_not_there_fails_as_in_a_shell(engine: CommandEngine) -> None:
+def test_a_command_that_is_not_there_fails_as_in_a_shell(engine: CommandEngine, tmp_path: Path) -> None:
     assert end_of(engine, configured(engine, "missing")).exit_status == 127
+    assert output(tmp_path) == "orchestrator: /nowhere/at/all: No such file or directory\n"
 
 
 def test_a_shell_line_is_one_with_all_that_a_shell_can(engine: CommandEngine, tmp_path: Path) -> None:
@@ -165,6 +168,53 @@ def test_a_command_has_no_input_and_no_open_files_of_the_daemon(engine: CommandE
     assert output(tmp_path).split() == ["0", "1", "2", "3"]  # 3 is the folder that ls reads
 
 
+def test_a_command_has_no_signal_blocked_or_ignored_whatever_the_daemon_has(
+    engine: CommandEngine, tmp_path: Path
+) -> None:
+    ignored = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    end_of(engine, start(engine, command="grep -E 'Sig(Blk|Ign)' /proc/self/status"))
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    signal.signal(signal.SIGIO, ignored)
+    assert output(tmp_path).split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+
+
+def test_a_command_that_put_nothing_out_leaves_no_file_and_its_light_says_so(
+    engine: CommandEngine, tmp_path: Path
+) -> None:
+    assert end_of(engine, start(engine, command="exit 1")).detail == "output: none"
+    assert not (tmp_path / "log" / "jobs" / "1-MASK_CRM.log").exists()
+    ended = end_of(engine, start(engine, id=2, command="echo two; exit 1"))
+    assert ended.detail == f"output: {tmp_path}/log/jobs/2-MASK_CRM.log"
+
+
+def test_what_a_command_leaves_running_writes_to_no_other_jobs_output(
+    engine: CommandEngine, tmp_path: Path, eventually: Wait
+) -> None:
+    end_of(engine, start(engine, command=f"(until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo late) &"))
+    end_of(engine, start(engine, id=2, command=f"touch {tmp_path}/go; sleep 0.2"))
+    eventually(lambda: output(tmp_path) == "late\n")
+    assert not (tmp_path / "log" / "jobs" / "2-MASK_CRM.log").exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "told"), [(0o755, 5, "from a script\n"), (0o644, 126, "orchestrator: {}: Permission denied\n")]
+)
+def test_a_script_without_an_interpreter_is_run_by_a_shell_and_one_that_may_not_run_is_told(
+    tmp_path: Path, mode: int, status: int, told: str
+) -> None:
+    script = tmp_path / "script"
+    script.write_text("echo from a script\nexit 5\n")
+    script.chmod(mode)
+    for name in ("run", "log"):
+        (tmp_path / name).mkdir()
+    engine = CommandEngine(engine_settings("command"), settings_in(tmp_path, script=(str(script),)))
+    engine.describe()
+    assert end_of(engine, configured(engine, "script")).exit_status == status
+    assert output(tmp_path) == told.format(script)
+    engine.close()
+
+
 def test_output_of_a_second_attempt_follows_that_of_the_first(engine: CommandEngine, tmp_path: Path) -> None:
     end_of(engine, start(engine, command="echo one"))
     end_of(engine, start(engine, command="echo two", attempts=2))
@@ -185,9 +235,12 @@ def test_it_runs_what_is_configured_and_what_policy_allowed_and_no_masking_jobs(
     assert engine.lookup(a_job()).knows is Knows.NO
 
 
-def test_a_running_command_can_be_waited_for(engine: CommandEngine, tmp_path: Path) -> None:
-    import select
+def wakes(engine: CommandEngine) -> bool:
+    """Tell whether there is anything for which the engine's thread would not sleep now."""
+    return bool(select.select(list(engine.wait_fds()), [], [], 0)[0])
 
+
+def test_a_running_command_can_be_waited_for(engine: CommandEngine, tmp_path: Path) -> None:
     job = start(engine, command=f"until [ -e {tmp_path}/go ]; do sleep 0.01; done")
     assert engine.check([job]) == {1: Running()}
     (fd,) = engine.wait_fds()
@@ -195,25 +248,23 @@ def test_a_running_command_can_be_waited_for(engine: CommandEngine, tmp_path: Pa
     assert select.select([fd], [], [], 10)[0] == [fd]
     assert end_of(engine, job).status is JobStatus.FINISHED
     engine.forget(job)
-    assert list(engine.wait_fds()) == []
+    assert not wakes(engine)
 
 
 def test_an_end_that_nobody_asks_about_wakes_once_and_no_more(engine: CommandEngine, tmp_path: Path) -> None:
     """Another program on the same database may have recorded it."""
-    import select
-
     start(engine, command=f"until [ -e {tmp_path}/go ]; do sleep 0.01; done")
     (fd,) = engine.wait_fds()
     (tmp_path / "go").touch()
     assert select.select([fd], [], [], 10)[0] == [fd]
-    assert len(list(engine.wait_fds())) == 1  # for the tick that asks
-    assert list(engine.wait_fds()) == []
+    engine.linger()
+    assert not wakes(engine)
 
 
 def test_the_end_of_a_command_can_be_asked_for_again(engine: CommandEngine) -> None:
     job = start(engine, command="exit 3")
     assert end_of(engine, job) == end_of(engine, job)
-    assert list(engine.wait_fds()) == []
+    assert not wakes(engine)
 
 
 def test_a_cpu_has_one_file_for_all_its_attempts(engine: CommandEngine, tmp_path: Path) -> None:

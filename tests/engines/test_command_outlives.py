@@ -54,8 +54,7 @@ def test_a_command_is_adopted_and_its_exit_status_still_arrives(
 ) -> None:
     job = start(engine, command=f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; exit 7")
     engine.close()
-    assert later.check([job])[1] == Running()
-    assert len(list(later.wait_fds())) == 1
+    eventually(lambda: later.check([job])[1] == Running() and len(list(later.wait_fds())) == 1)
     (tmp_path / "go").touch()
     assert end_of(later, job).exit_status == 7
 
@@ -67,6 +66,51 @@ def test_the_exit_status_of_a_command_that_ended_while_no_daemon_ran_still_arriv
     end_of(engine, job)
     engine.close()
     assert end_of(later, job).exit_status == 9
+
+
+def test_a_daemon_that_dies_before_it_heard_of_an_end_takes_no_other_command_with_it(
+    engine: CommandEngine, later: CommandEngine, tmp_path: Path, eventually: Wait
+) -> None:
+    quick = start(engine, command="exit 3")
+    slow = start(engine, id=2, cpu="CPU2", command=f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; exit 4")
+    eventually(lambda: "exit 3" in cpu_file(tmp_path).read_text())
+    engine.close()
+    (tmp_path / "go").touch()
+    assert end_of(later, slow).exit_status == 4
+    assert end_of(later, quick).exit_status == 3
+
+
+def test_commands_that_were_sent_before_the_daemon_died_still_run(
+    engine: CommandEngine, later: CommandEngine, tmp_path: Path, eventually: Wait
+) -> None:
+    """Their files are locked all the while, so that nobody starts them again."""
+    runner = runner_of(engine, tmp_path, eventually)
+    os.kill(runner, signal.SIGSTOP)
+    job = start(engine, command="exit 3")
+    engine.close()
+    assert later.find_start(intended("", **PLACE), []) == "1.1"
+    assert later.check([job])[1] == Running()
+    os.kill(runner, signal.SIGCONT)
+    assert end_of(later, job).exit_status == 3
+
+
+def test_a_command_that_was_sent_to_a_runner_that_died_before_it_took_it_is_surely_not_started(
+    engine: CommandEngine, later: CommandEngine, tmp_path: Path, eventually: Wait
+) -> None:
+    runner = runner_of(engine, tmp_path, eventually)
+    os.kill(runner, signal.SIGSTOP)
+    start(engine, command="exit 3")
+    os.kill(runner, signal.SIGKILL)
+    eventually(lambda: later.find_start(intended("", **PLACE), []) is None)
+
+
+def runner_of(engine: CommandEngine, tmp_path: Path, eventually: Wait) -> int:
+    """Run a command on CPU2; the process that ran it."""
+    job = start(engine, id=9, cpu="CPU2", command=f"echo $PPID >> {tmp_path}/pids")
+    (runner,) = children_of(tmp_path, 1, eventually)
+    assert end_of(engine, job).status is JobStatus.FINISHED
+    engine.forget(job)
+    return runner
 
 
 def test_an_adopted_command_can_be_cancelled(
@@ -94,7 +138,7 @@ def test_a_command_whose_supervisor_was_killed_fails_and_leaves_no_process(
         engine.close()
     ended = end_of(later if who == "a later daemon" else engine, job)
     assert (ended.status, ended.exit_status) == (JobStatus.FAILED, None)
-    assert "killed together with the shell" in str(ended.reason)
+    assert "killed together with the process that watches it" in str(ended.reason)
     eventually(lambda: not any(alive(pid) for pid in pids))
 
 
@@ -119,17 +163,17 @@ def test_an_attempt_that_is_just_being_started_is_found(later: CommandEngine, tm
         assert later.find_start(intended("", **PLACE), []) == "1.1"
 
 
-def test_a_command_whose_daemon_died_before_it_told_the_process_can_be_cancelled(
+def test_a_command_whose_runner_died_before_it_told_the_process_fails_and_leaves_no_process(
     engine: CommandEngine, later: CommandEngine, tmp_path: Path, eventually: Wait
 ) -> None:
-    job = start(engine, command=f"sleep 60 & echo $! >> {tmp_path}/pids; wait")
-    pids = children_of(tmp_path, 1, eventually)
+    job = start(engine, command=f"sleep 60 & echo $! >> {tmp_path}/pids; echo $PPID >> {tmp_path}/pids; wait")
+    pids = children_of(tmp_path, 2, eventually)
+    os.kill(pids[1], signal.SIGKILL)
     engine.close()
     lines = cpu_file(tmp_path).read_text().splitlines()
     cpu_file(tmp_path).write_text("".join(f"{line}\n" for line in lines if not line.startswith("process")))
-    job = asked_to_end(job)
-    later.cancel(job)
-    assert end_of(later, job).status is JobStatus.CANCELLED
+    eventually(lambda: not isinstance(later.check([job])[1], Running))
+    assert end_of(later, job).status is JobStatus.FAILED
     eventually(lambda: not alive(pids[0]))
 
 

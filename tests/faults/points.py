@@ -40,6 +40,11 @@ JOBS = {
 
 SETTINGS = 'poll = "100ms"\nlost_start_wait = "300ms"\ncrashed_start_wait = "500ms"'
 
+RUNNER = "runner"  # among the programs: the process that runs commands
+# What callers may be told then of a command, which can be run but once.
+RUNNER_DIED = ("killed together with the process that watches it",)
+RUNNER_FAILED = (*RUNNER_DIED, "so the command was not run", "exit status 126")
+
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
@@ -50,6 +55,25 @@ class Point:
     thread: int
     call: str
     number: int
+
+
+class RunnerProcess:
+    """The process that runs commands in a house; another one takes its place where it has died."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    @property
+    def pid(self) -> int:
+        """Its pid; -1 where there is none."""
+        found = subprocess.run(
+            ["pgrep", "-f", f"command_runner.* {self._house.folder}/run/commands$"], capture_output=True, check=False
+        ).stdout.split()
+        return int(found[0]) if found else -1
+
+    def poll(self) -> int | None:
+        """Tell whether it has ended, as Popen does."""
+        return -9 if self.pid == -1 else None
 
 
 class Ground:
@@ -73,7 +97,10 @@ class Ground:
             '[engines.local]\nkind = "command"\ncpus = 2\n[commands.run]\n'
             f"""run = ["/bin/sh", "-c", 'echo "$ORCHESTRATOR_NAME" >> {self._ran}; exit "$0"', "{{param.status}}"]"""
         )
-        self.running = {program: self.house.start(program) for program in programs}
+        self.running = {program: self.house.start(program) for program in programs if program != RUNNER}
+        self._runner = RunnerProcess(self.house)
+        if RUNNER in programs:
+            self.mend()
 
     def close(self) -> None:
         """End everything."""
@@ -81,11 +108,14 @@ class Ground:
 
     def has_ended(self, program: str) -> bool:
         """Tell whether a program runs no more."""
-        return self.running[program].poll() is not None
+        return self._process(program).poll() is not None
+
+    def _process(self, program: str) -> subprocess.Popen[bytes] | RunnerProcess:
+        return self._runner if program == RUNNER else self.running[program]
 
     def threads(self, program: str) -> list[int]:
         """Give the threads of a program, in order of birth."""
-        return sorted(int(task) for task in os.listdir(f"/proc/{self.running[program].pid}/task"))
+        return sorted(int(task) for task in os.listdir(f"/proc/{self._process(program).pid}/task"))
 
     def starts(self, name: str) -> int:
         """Count what was started, on the engine in all or of one command."""
@@ -157,17 +187,21 @@ class Ground:
         """Start again what has ended."""
         for program in self._programs:
             if self.has_ended(program):
-                self.running[program] = self.house.start(program)
+                if program == RUNNER:
+                    self.check(self.drop("command"), "command", may_be_told=RUNNER_DIED)  # the next command starts one
+                    wait_for(lambda: not self.has_ended(RUNNER))
+                else:
+                    self.running[program] = self.house.start(program)
 
-    def check(self, name: str, kind: str, *, may_be_told: bool = False) -> None:
+    def check(self, name: str, kind: str, *, may_be_told: tuple[str, ...] = ()) -> None:
         """See a job to its end, and that nothing is wrong with it or left behind.
 
-        `may_be_told` where a caller may be told what failed, instead of its job being run in spite of it.
+        `may_be_told`: what a caller may be told, instead of its job being run in spite of what failed.
         """
         self._see_to_its_end(name, kind, lambda: False, 20.0)
         house, (_, end) = self.house, JOBS[kind]
         light = house.light(name)
-        if may_be_told and light is not None and "[Errno " in light:
+        if light is not None and any(each in light for each in may_be_told):
             end = "FAILED"
         story = f"{kind}: {house.job(name)}\n{house.log.read_text()[-3000:]}"
         assert light != "", f"the light stays red\n{story}"
@@ -203,10 +237,14 @@ def hit_points(ground: Ground, program: str, inject: str, kind: str, sample: int
     Each job must end as it should. Gives how many points were reached, and how many were tried.
     """
 
+    told: tuple[str, ...] = () if inject.startswith("signal=") else ("[Errno ",)
+    if program == RUNNER:
+        told = RUNNER_DIED if inject.startswith("signal=") else RUNNER_FAILED
+
     def cut_off(point: Point) -> bool:
         name, reached = ground.hit(program, point, inject, kind)
         ground.mend()
-        ground.check(name, kind, may_be_told=inject.startswith("error="))
+        ground.check(name, kind, may_be_told=told)
         return reached
 
     threads = range(len(ground.threads(program)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.simulator import Simulator
-from tests.faults.points import JOBS, WHOLE, Ground, hit_points, needs_strace
+from tests.faults.points import JOBS, RUNNER, WHOLE, Ground, hit_points, needs_strace
 
 pytestmark = needs_strace
 KILL = "signal=SIGKILL"
@@ -35,4 +35,18 @@ def test_a_job_ends_as_it_should_whatever_call_a_program_is_killed_at(
     finally:
         ground.close()
     print(f"\n{kind}, {'+'.join(programs)}: killed at {reached} points of {tried} tried")
+    assert reached
+
+
+@pytest.mark.parametrize("kind", ["command", "failing command"])
+def test_a_command_ends_once_and_is_never_green_by_mistake_whatever_call_its_runner_is_killed_at(
+    tmp_path: Path, engine: Simulator, kind: str
+) -> None:
+    ground = Ground(tmp_path / "house", engine, "up", RUNNER)
+    try:
+        reached, tried = hit_points(ground, RUNNER, KILL, kind)
+        ground.check_all()
+    finally:
+        ground.close()
+    print(f"\n{kind}, runner: killed at {reached} points of {tried} tried")
     assert reached
