@@ -29,8 +29,9 @@ check: $(needs_test) packages ## style, types and shell files
 	@$(bin)/mypy --no-error-summary
 	@.ci/shell-files | xargs -d '\n' $(bin)/shellcheck
 
-faults: $(needs_test) packages ## the fault tests at all of their points: what docs/reliability.md quotes; an hour or more
-	@FAULTS=whole $(bin)/pytest -q -s tests/faults
+faults: $(needs_test) packages ## the fault tests at all of their points: what docs/reliability.md quotes; an hour or two
+	@FAULTS=whole $(bin)/pytest -q -rP -n 3 --dist worksteal tests/faults --ignore tests/faults/test_load.py
+	@FAULTS=whole $(bin)/pytest -q -rP tests/faults/test_load.py
 
 bench: $(needs_test) bench-packages ## what BENCHMARKS.md quotes
 	@$(bin)/python -m benchmarks

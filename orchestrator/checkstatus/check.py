@@ -30,16 +30,6 @@ class Checker:
         self._engine = engine
         self._troubles = troubles or Troubles(engine.name)
 
-    def check(self, jobs: Sequence[Job]) -> bool:
-        """Look at the jobs, record what was found, and cancel what is to end; whether anything ended.
-
-        Raises EngineDown where it is not about one job.
-        """
-        found = self.look(jobs)
-        ended_one = self.record(jobs, found)
-        self.cancel(jobs, found)
-        return ended_one
-
     def look(self, jobs: Sequence[Job]) -> Mapping[int, State | Exception]:
         """Ask the engine about the jobs that have an execution, or only hold a CPU for what may run.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from orchestrator.checkstatus.check import Checker
 from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running, State
 from orchestrator.job import Job, JobRequest
 from orchestrator.process import ProcessIdentity, identify
@@ -16,6 +17,7 @@ from orchestrator.state import JobStatus
 from orchestrator.store.engines import seed_cpus
 from orchestrator.store.models import Queue
 from orchestrator.store.placing import place
+from orchestrator.store.running import jobs_on
 from orchestrator.store.taking import Arrival, take
 from orchestrator.store.views import job_by_id
 
@@ -116,6 +118,15 @@ def me() -> ProcessIdentity:
 def a_dead_process() -> ProcessIdentity:
     """Name one that had our pid before us."""
     return ProcessIdentity(os.getpid(), me().start - 1, me().boot)
+
+
+def check(checker: Checker) -> bool:
+    """Do the whole step check for what is on engine1, as a worker does; whether anything ended."""
+    jobs = jobs_on("engine1")
+    found = checker.look(jobs)
+    ended_one = checker.record(jobs, found)
+    checker.cancel(jobs, found)
+    return ended_one
 
 
 def queued(name: str = "MASK_CRM", *, timeout: float | None = None, **request: Any) -> Job:

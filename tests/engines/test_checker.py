@@ -22,7 +22,7 @@ from orchestrator.store.running import intend_start, jobs_on, started
 from orchestrator.store.taking import ask_end
 from orchestrator.store.views import cpus_of_engines
 
-from .fake import HOST, Clock, FakeEngine, again, me, placed
+from .fake import HOST, Clock, FakeEngine, again, check, me, placed
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -45,10 +45,6 @@ def running(engine: FakeEngine, execution: str = "E1", **fields: Any) -> Job:
     return again(job)
 
 
-def step(checker: Checker) -> bool:
-    return checker.check(jobs_on("engine1"))
-
-
 def cpu1() -> str | None:
     return cpus_of_engines()["engine1"][0]["status"]
 
@@ -56,7 +52,7 @@ def cpu1() -> str | None:
 def test_progress_is_recorded(engine: FakeEngine, checker: Checker) -> None:
     job = running(engine)
     engine.executions["E1"] = Running(rows_masked=5, rows_total=9)
-    assert not step(checker)
+    assert not check(checker)
     assert (again(job).rows_masked, again(job).rows_total) == (5, 9)
 
 
@@ -68,28 +64,28 @@ def test_an_end_is_recorded_with_all_that_the_engine_told(
     engine.executions["E1"] = Ended(
         status=status, reason="so", exit_status=3, detail="more", rows_masked=5, rows_total=9
     )
-    assert step(checker)
+    assert check(checker)
     over = again(job)
     assert (over.status, over.reason, over.exit, over.detail) == (status, "so", 3, "more")
     assert (over.rows_masked, over.rows_total, cpu1(), engine.forgotten) == (5, 9, "FREE", [job.id])
-    assert not step(checker)
+    assert not check(checker)
 
 
 def test_a_job_that_the_engine_does_not_know_of_now_goes_on(engine: FakeEngine, checker: Checker) -> None:
     job = running(engine)
     engine.executions.clear()
-    assert not step(checker)
+    assert not check(checker)
     assert again(job).status == "RUNNING"
 
 
 def test_all_jobs_are_asked_for_at_once_and_nothing_is_asked_where_none_runs(
     engine: FakeEngine, checker: Checker
 ) -> None:
-    step(checker)
+    check(checker)
     assert engine.calls == []
     running(engine, "E1", name="a")
     running(engine, "E2", name="b", cpu="CPU2")
-    step(checker)
+    check(checker)
     assert engine.calls == ["check"]
 
 
@@ -98,18 +94,18 @@ def test_a_failed_attempt_is_tried_again_elsewhere_and_the_end_told_only_once(
 ) -> None:
     job = running(engine, retries=1)
     engine.end("E1", JobStatus.FAILED, "rows rejected")
-    assert step(checker)
+    assert check(checker)
     assert (again(job).status, again(job).tried, cpu1()) == ("QUEUED", "engine1", "FREE")
 
 
 def test_a_cancel_reaches_the_engine_until_it_shows_the_end(engine: FakeEngine, checker: Checker) -> None:
     job = running(engine)
     ask_end(job.id, JobStatus.CANCELLED, "by its caller")
-    step(checker)
-    step(checker)
+    check(checker)
+    check(checker)
     assert (engine.cancelled, again(job).status) == ([job.id, job.id], "RUNNING")
     engine.end("E1", JobStatus.CANCELLED)
-    step(checker)
+    check(checker)
     assert (again(job).status, again(job).reason, cpu1()) == ("CANCELLED", "by its caller", "FREE")
 
 
@@ -117,7 +113,7 @@ def test_a_job_that_finished_before_its_cancel_arrived_is_finished(engine: FakeE
     job = running(engine)
     ask_end(job.id, JobStatus.CANCELLED, "by its caller")
     engine.end("E1", JobStatus.FINISHED)
-    step(checker)
+    check(checker)
     assert again(job).status == "FINISHED"
 
 
@@ -130,10 +126,10 @@ def test_a_job_over_its_time_is_cancelled_and_ends_as_timeout(
     Queue.update(started_tick="another-boot 0.0", started_at="1999-01-01T00:00:00.000000Z").execute()
     assert checker.time_out(jobs_on("engine1"))
     assert not checker.time_out(jobs_on("engine1"))
-    step(checker)
+    check(checker)
     assert engine.cancelled == [job.id]
     engine.end("E1", engine_says)
-    step(checker)
+    check(checker)
     assert (again(job).status, again(job).reason) == ("TIMEOUT", "ran longer than 0.001 s")
 
 
@@ -167,10 +163,10 @@ def test_a_silent_engine_ends_the_callers_wait_and_keeps_the_cpu_until_it_shows_
     assert (told.status, cpu1()) == ("TIMEOUT", "RUNNING")
     assert "ran too long; the engine does not confirm it, so the execution may still run: no answer" in str(told.reason)
     assert not checker.tell_without_engine(jobs_on("engine1"), down)
-    step(checker)  # it answers again, and the execution still runs
+    check(checker)  # it answers again, and the execution still runs
     assert (engine.cancelled, cpu1()) == ([job.id], "RUNNING")
     engine.end("E1", JobStatus.FINISHED)
-    assert step(checker)
+    assert check(checker)
     assert (again(job), cpu1(), engine.forgotten) == (replace(told, kept_since=None), "FREE", [job.id])
 
 
@@ -186,12 +182,12 @@ def test_nobody_is_told_of_a_silent_engine_who_did_not_ask_for_an_end(
 def test_an_end_that_may_not_be_one_tells_the_caller_and_keeps_the_cpu(engine: FakeEngine, checker: Checker) -> None:
     job = running(engine, retries=3)
     engine.executions["E1"] = Ended(status=JobStatus.FAILED, reason="PAUSED?", may_run_on=True)
-    step(checker)
+    check(checker)
     assert (again(job).status, cpu1(), engine.forgotten) == ("FAILED", "RUNNING", [])
-    step(checker)
+    check(checker)
     assert cpu1() == "RUNNING"
     engine.end("E1", JobStatus.FINISHED)
-    step(checker)
+    check(checker)
     assert (again(job).status, cpu1()) == ("FAILED", "FREE")
 
 
@@ -200,7 +196,7 @@ def test_a_cancel_that_fails_keeps_no_other_job_from_ending(engine: FakeEngine, 
     ask_end(first.id, JobStatus.CANCELLED, "by its caller")
     engine.end("E2", JobStatus.FINISHED)
     engine.fails["cancel"] = [EngineDown("POST /executions/1/cancel: status 500")] * 9
-    assert step(checker)
+    assert check(checker)
     assert (again(first).status, again(second).status) == ("RUNNING", "FINISHED")
 
 
@@ -211,7 +207,7 @@ def test_a_cancel_that_fails_is_an_engine_that_is_down_where_it_answers_nothing_
     ask_end(job.id, JobStatus.CANCELLED, "by its caller")
     engine.fails = {"cancel": [EngineDown("no answer")], "describe": [EngineDown("no answer")]}
     with pytest.raises(EngineDown):
-        step(checker)
+        check(checker)
 
 
 def test_what_the_engine_cannot_tell_of_one_job_keeps_no_other_from_ending(
@@ -220,8 +216,8 @@ def test_what_the_engine_cannot_tell_of_one_job_keeps_no_other_from_ending(
     first, second = running(engine, "E1", name="a"), running(engine, "E2", name="b", cpu="CPU2")
     engine.executions["E1"] = EngineDown("its events cannot be read: status 404")
     engine.end("E2", JobStatus.FINISHED)
-    assert step(checker)
-    assert not step(checker)
+    assert check(checker)
+    assert not check(checker)
     assert (again(first).status, again(second).status) == ("RUNNING", "FINISHED")
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == [f"job {first.id} (a): check on engine1: its events cannot be read: status 404; trying again"]
@@ -237,13 +233,13 @@ def test_what_the_engine_cannot_tell_of_a_job_is_asked_ever_later(
     asked = []
     for _ in range(200):
         before = engine.calls.count("check")
-        step(checker)
+        check(checker)
         asked += [clock.now] * (engine.calls.count("check") - before)
         clock.now += 0.5
     assert [later - earlier for earlier, later in pairwise(asked)][:6] == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0]
     engine.end("E1", JobStatus.FINISHED)
     clock.now += 15
-    assert step(checker)
+    assert check(checker)
     assert again(job).status == "FINISHED"
 
 
@@ -255,7 +251,7 @@ def test_an_end_that_an_operator_asked_for_in_words_of_his_own_is_a_cancel(
     Queue.update(ending=word).where(Queue.name == "a").execute()
     engine.end("E1", JobStatus.FAILED)
     engine.end("E2", JobStatus.FINISHED)
-    step(checker)
+    check(checker)
     assert (again(first).status, again(second).status) == ("CANCELLED", "FINISHED")
 
 
@@ -269,7 +265,7 @@ def test_a_row_that_makes_no_sense_keeps_no_other_job_from_ending(
     engine.end("E2", JobStatus.FINISHED)
     for _ in range(3):
         checker.time_out(jobs_on("engine1"))
-        step(checker)
+        check(checker)
     assert again(second).status == "FINISHED"
     assert [record.levelname for record in caplog.records].count("ERROR") == 1
 
@@ -287,7 +283,7 @@ def test_a_fault_of_the_engines_code_with_one_job_keeps_no_other_from_ending(
         return check(jobs)
 
     monkeypatch.setattr(engine, "check", check_all_but_a)
-    assert step(checker)
+    assert check(checker)
     assert (again(first).status, again(second).status) == ("RUNNING", "FINISHED")
 
 
@@ -295,7 +291,7 @@ def test_what_cannot_be_recorded_of_one_job_keeps_no_other_from_ending(engine: F
     first, second = running(engine, "E1", name="a"), running(engine, "E2", name="b", cpu="CPU2")
     engine.executions["E1"] = Ended(status=JobStatus.FAILED, exit_status=10**30)
     engine.end("E2", JobStatus.FINISHED)
-    assert step(checker)
+    assert check(checker)
     assert (again(first).status, again(second).status) == ("RUNNING", "FINISHED")
 
 
@@ -304,23 +300,23 @@ def test_what_nothing_can_be_concluded_from_is_remembered_for_whoever_looks_next
 ) -> None:
     job = running(engine)
     engine.executions["E1"] = Unsure()
-    assert not step(checker)
+    assert not check(checker)
     first = again(job).unsure_tick
     assert first is not None
-    step(Checker(engine))  # cron's next process
+    check(Checker(engine))  # cron's next process
     assert again(job).unsure_tick == first
     engine.executions["E1"] = EngineDown("no answer about it")
-    step(checker)
+    check(checker)
     assert again(job).unsure_tick == first
     engine.executions["E1"] = Running()
-    step(Checker(engine))
+    check(Checker(engine))
     assert (again(job).unsure_tick, again(job).status) == (None, "RUNNING")
 
 
 def test_a_new_attempt_begins_without_the_doubts_about_the_last_one(engine: FakeEngine, checker: Checker) -> None:
     job = running(engine, retries=1)
     engine.executions["E1"] = Unsure()
-    step(checker)
+    check(checker)
     engine.end("E1", JobStatus.FAILED, "vanished")
-    step(checker)
+    check(checker)
     assert (again(job).status, again(job).unsure_tick) == ("QUEUED", None)

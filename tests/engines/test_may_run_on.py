@@ -21,7 +21,7 @@ from orchestrator.store.running import adopt, ended, executions_of_others, inten
 from orchestrator.store.taking import ask_end
 from orchestrator.store.views import cpus_of_engines, events_of
 
-from .fake import HOST, FakeEngine, a_dead_process, again, me, placed
+from .fake import HOST, FakeEngine, a_dead_process, again, check, me, placed
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -124,13 +124,13 @@ def test_an_execution_that_may_run_on_keeps_its_cpu_until_the_engine_shows_its_e
     Starter(engine, HOST, me()).start(jobs_on("engine1"))
     engine.executions["E1"] = Ended(status=JobStatus.FAILED, reason="an odd status", may_run_on=True)
     checker = Checker(engine)
-    checker.check(jobs_on("engine1"))
-    checker.check(jobs_on("engine1"))
+    check(checker)
+    check(checker)
 
     assert (again(job).status, again(job).reason) == ("FAILED", "an odd status")
     assert cpus_of_engines()["engine1"][0]["status"] == "RUNNING"
     engine.executions["E1"] = Ended(status=JobStatus.FAILED, reason="it is over")
-    checker.check(jobs_on("engine1"))
+    check(checker)
     assert cpus_of_engines()["engine1"][0]["status"] == "FREE"
     assert again(job).reason == "an odd status"
 
