@@ -275,12 +275,12 @@ def test_a_fault_of_the_engines_code_with_one_job_keeps_no_other_from_ending(
 ) -> None:
     first, second = running(engine, "E1", name="a"), running(engine, "E2", name="b", cpu="CPU2")
     engine.end("E2", JobStatus.FINISHED)
-    check = engine.check
+    look = engine.check
 
     def check_all_but_a(jobs: Sequence[Job]) -> Mapping[int, State]:
         if any(job.id == first.id for job in jobs):
             raise OverflowError("int too large")
-        return check(jobs)
+        return look(jobs)
 
     monkeypatch.setattr(engine, "check", check_all_but_a)
     assert check(checker)
