@@ -27,7 +27,8 @@ UMASK = 0o022  # of commands: the daemon's own would keep all that they make fro
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell exits
 SEND_PATIENCE = 5.0  # seconds that a runner which takes nothing is waited for
 
-_MESSAGE = 1 << 20  # bytes that are read of one; a socket takes less (socket(7), wmem_default)
+_MESSAGE = 1 << 18  # bytes that a message may have; the socket takes less, whatever the host's default (socket(7))
+_NEWS = 4096  # bytes of a message about an end
 _MAIN = "import sys; sys.path.insert(0, sys.argv[1]); from orchestrator.engines.command_runner import main; main()"
 _ROOT = str(Path(__file__).parents[2])
 
@@ -55,6 +56,7 @@ class Runner:
         self.is_alive = True
         self.socket, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(SEND_PATIENCE)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MESSAGE // 2)  # the kernel doubles it
         with its:
             status = subprocess.run(
                 [sys.executable, "-I", "-S", "-c", _MAIN, _ROOT, str(files)],
@@ -77,7 +79,7 @@ class Runner:
             patience = 0.0
             message = b""
             with contextlib.suppress(OSError):
-                message = self.socket.recv(_MESSAGE)
+                message = self.socket.recv(_NEWS)
             if message:
                 execution, status = json.loads(message)
                 self.running.discard(execution)
