@@ -62,16 +62,19 @@ def claim(spool: SpoolDirectory, name: str, *, certain: bool, shared: bool) -> C
     system cannot serve (full, read-only): then the file is still there, and is tried again.
     """
     file = name + JOB_SUFFIX
+    token = secrets.token_hex(TOKEN // 2)
     try:
         with _look(spool.fd, file, must_settle=not certain, shared=shared) as looked:
-            owner = looked.status.st_uid
-        light = _light_of(spool, name, owner)
-        token = secrets.token_hex(TOKEN // 2)
-        os.rename(file, f"{name}.{token}", src_dir_fd=spool.fd, dst_dir_fd=spool.private)
+            light = _light_of(spool, name, looked.status.st_uid)
+            os.rename(file, f"{name}.{token}", src_dir_fd=spool.fd, dst_dir_fd=spool.private)
+            if looked.is_at(spool.private, f"{name}.{token}"):
+                claimed = _read(name, token, light, looked)
+                if looked.is_still_leased():
+                    return claimed
     except FileNotFoundError:
         return None
     try:
-        return _read(spool, name, token, light, shared=shared)
+        return _look_and_read(spool, name, token, light, shared=shared)
     except StillWritten:  # it was opened again between the look and the claim
         _put_back(spool, name, f"{name}.{token}")
         raise
@@ -85,7 +88,7 @@ def claims_left_over(spool: SpoolDirectory, *, shared: bool) -> list[Claim]:
         if dot and len(token) == TOKEN:
             try:
                 if not _was_put_back(spool, name, file):
-                    found.append(_read(spool, name, token, None, shared=shared))
+                    found.append(_look_and_read(spool, name, token, None, shared=shared))
             except (FileNotFoundError, StillWritten):
                 pass
             except Exception as exc:  # noqa: BLE001 - one that cannot be read must not keep the others waiting
@@ -171,39 +174,54 @@ def _light_left(spool: SpoolDirectory, name: str, owner: int) -> _Light:
         return _Light(owner, exc.light, False, exc.reason)
 
 
-def _read(spool: SpoolDirectory, name: str, token: str, light: _Light | None, *, shared: bool) -> Claim:
+def _look_and_read(spool: SpoolDirectory, name: str, token: str, light: _Light | None, *, shared: bool) -> Claim:
     with _look(spool.private, f"{name}.{token}", must_settle=False, shared=shared) as looked:
         if light is None or light.owner != looked.status.st_uid:  # another file took its place before the claim
             light = _light_left(spool, name, looked.status.st_uid)
-        content = None
-        if looked.unreadable is None:
-            content = b""
-            # One byte more than is allowed shows that there is too much.
-            while len(content) <= MAX_FILE_BYTES:
-                part = os.read(looked.fd, MAX_FILE_BYTES + 1 - len(content))
-                if not part:
-                    break
-                content += part
-        return Claim(
-            name=name,
-            token=token,
-            content=content,
-            refused=light.refused or looked.unreadable,
-            owner=looked.status.st_uid,
-            mode=stat.S_IMODE(looked.status.st_mode),
-            written_at=looked.status.st_mtime,
-            light=light.identity,
-            light_is_new=light.is_new,
-        )
+        return _read(name, token, light, looked)
+
+
+def _read(name: str, token: str, light: _Light, looked: _Look) -> Claim:
+    content = None
+    if looked.unreadable is None:
+        content = b""
+        # One byte more than is allowed shows that there is too much.
+        while len(content) <= MAX_FILE_BYTES:
+            part = os.read(looked.fd, MAX_FILE_BYTES + 1 - len(content))
+            if not part:
+                break
+            content += part
+    return Claim(
+        name=name,
+        token=token,
+        content=content,
+        refused=light.refused or looked.unreadable,
+        owner=looked.status.st_uid,
+        mode=stat.S_IMODE(looked.status.st_mode),
+        written_at=looked.status.st_mtime,
+        light=light.identity,
+        light_is_new=light.is_new,
+    )
 
 
 class _Look:
-    """A file that was looked at: open, and until it is closed nobody else writes to it."""
+    """A file that was looked at: open, and, where a lease can be had, until it is closed nobody else writes to it."""
 
     def __init__(self, fd: int, status: os.stat_result, unreadable: str | None) -> None:
         self.fd = fd
         self.status = status
         self.unreadable = unreadable
+
+    def is_at(self, folder: int, name: str) -> bool:
+        """Tell whether this name, and no other, leads to the file."""
+        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return os.path.samestat(there, self.status) and there.st_nlink == 1
+
+    def is_still_leased(self) -> bool:
+        """Tell whether nobody has begun to write since the look; whoever tried waits until it is closed (fcntl(2))."""
+        with contextlib.suppress(OSError):
+            return self.fd >= 0 and fcntl.fcntl(self.fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+        return False
 
     def close(self) -> None:
         if self.fd >= 0:
