@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from orchestrator.daemon import Worker, beat, make_worker, seed, this_host
 from orchestrator.engines.base import make_engine
@@ -63,7 +64,10 @@ def schedule_once(settings: Settings) -> int:
         _tick_all(workers)
         cancel_for_gone_callers(this_host())
         tidy(set())
-        known = {name: worker.known() for name, worker in workers.items() if name in settings.engines}
+        # Whoever starts what is placed is another process.
+        known = {
+            name: replace(worker.known(), intent=None) for name, worker in workers.items() if name in settings.engines
+        }
         return len(schedule(known).engines)
 
 

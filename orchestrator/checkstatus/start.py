@@ -13,7 +13,8 @@ from orchestrator.errors import EngineDown, StartRefused, StartUnknown
 from orchestrator.job import Job
 from orchestrator.process import ProcessIdentity
 from orchestrator.state import JobStatus
-from orchestrator.store.database import apart, writing
+from orchestrator.store.database import writing
+from orchestrator.store.placing import Intent
 from orchestrator.store.running import (
     adopt,
     ended,
@@ -51,6 +52,9 @@ class Starter:
         self._host = host
         self._me = f"{host}/{me}"
         self._begun: dict[int, _Begun] = {}
+        # Placed together with the intent to start them, by whichever thread; in force once a row says the same.
+        self._intended: dict[int, Job] = {}
+        self.intent = Intent(self._me, self._note)
 
     def start(self, jobs: Sequence[Job]) -> bool:
         """Start the SCHEDULED ones among `jobs`; whether one of them holds its CPU no longer.
@@ -67,8 +71,21 @@ class Starter:
                     self._find_ended(job)
         return freed
 
+    def _note(self, job: Job) -> None:
+        self._intended[job.id] = job
+
+    def take_intended(self, job: Job) -> bool:
+        """Take the intent that a job was placed with: who gets True acts on it. False where it bears none of ours."""
+        intended = self._intended.get(job.id)
+        if intended is None or (job.starter, job.attempts) != (intended.starter, intended.attempts):
+            return False
+        del self._intended[job.id]
+        return True
+
     def _step(self, job: Job) -> bool:
         """Do what is next for a SCHEDULED job; whether it holds its CPU no longer."""
+        if self.take_intended(job):
+            return not_started(job, "asked to end") if job.ending is not None else self.begin([job])
         if self._is_being_started(job):
             return False
         if job.starter is None and job.ending is not None:
@@ -93,19 +110,6 @@ class Starter:
         self._engine.describe()  # raises where it is not about this job alone
         self._troubles.note(job, START, exc)
         return True
-
-    def intend(self, jobs: Sequence[Job]) -> list[Job]:
-        """Record for each of `jobs` that waits for it that it is about to be started; those jobs, with their intent.
-
-        Raises EngineDown where it is not about one job.
-        """
-        intended: list[Job | bool] = []
-        for job in jobs:
-            if job.status == JobStatus.SCHEDULED and job.starter is None and job.ending is None:
-                with self._troubles.apart(job, START), apart():
-                    if self._troubles.is_due(job, START):
-                        intended.append(self._intend(job))
-        return [job for job in intended if isinstance(job, Job)]
 
     def begin(self, intended: Sequence[Job]) -> bool:
         """Start jobs whose intent is recorded; whether one of them holds its CPU no longer. Raises EngineDown.

@@ -65,7 +65,13 @@ class EngineWorker(threading.Thread):
 
     def known(self) -> KnownEngine:
         """Tell the schedule step of this engine. For any thread."""
-        return KnownEngine(state=self.state, lookup=self._lookup, ask=self.ask, queueing=self.engine.is_queueing())
+        return KnownEngine(
+            state=self.state,
+            lookup=self._lookup,
+            ask=self.ask,
+            queueing=self.engine.is_queueing(),
+            intent=None if self.engine.mark_asks else self._starter.intent,
+        )
 
     def _lookup(self, job: Job) -> Lookup:
         asked_for = self._asked_for  # before the engine's own answer, which may be of a later list than this
@@ -154,7 +160,7 @@ class EngineWorker(threading.Thread):
             self._refresh(now)
         if any(job.execution is None for job in jobs):
             freed |= self._starter.start(jobs)
-            jobs = self._jobs()
+            jobs = self._jobs() if freed or self.engine.mark_asks else self._starter.as_begun(jobs)
         freed |= self._tell_of_troubles(jobs)
         self._failures = 0  # only now: it may describe itself well, and fail at all else
         if jobs:
@@ -166,20 +172,16 @@ class EngineWorker(threading.Thread):
     def _check(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], bool]:
         """See to what runs, and to what takes its place; the jobs after that, and whether a start freed a CPU."""
         found = self._checker.look(jobs)
-        intended: list[Job] = []
         news = self._starter.has_begun() or any(isinstance(state, Ended) for state in found.values())
-        # Starts, ends, what is placed after them, and the intent to start that share one commit.
+        # Starts, ends, what is placed after them, and often the intent to start that, share one commit.
         with writing() if news else contextlib.nullcontext():
             lost = self._starter.record()
             if self._checker.record(jobs, found):
                 self._changed()
                 jobs = jobs_on(self.engine.name)
-                if not self.engine.mark_asks:
-                    intended = self._starter.intend(jobs)
         freed = self._starter.give_up(lost)
-        freed |= self._starter.begin(intended)
         self._checker.cancel(jobs, found)
-        return self._jobs() if lost or intended else jobs, freed
+        return self._jobs() if lost else jobs, freed
 
     def _refresh(self, now: float) -> None:
         self._refresh_wanted = False
@@ -243,7 +245,7 @@ class EngineWorker(threading.Thread):
         """While the engine is down: jobs that have not left for it go back, callers of cancelled ones are told."""
         changed = self._checker.tell_without_engine(jobs, str(down))
         for job in jobs:
-            if job.status == JobStatus.SCHEDULED and job.starter is None:
+            if job.status == JobStatus.SCHEDULED and (job.starter is None or self._starter.take_intended(job)):
                 changed |= not_started(job, f"engine {self.engine.name} is down: {down}")
         if changed:
             self._changed()

@@ -14,6 +14,7 @@ from orchestrator.state import EngineState, JobStatus
 from orchestrator.store.engines import draining_engines, free_deserted, stray_cpus
 from orchestrator.store.placing import (
     Capacity,
+    Intent,
     capacities,
     fail_waiting,
     has_waiting_jobs,
@@ -34,6 +35,7 @@ class KnownEngine:
     lookup: Callable[[Job], Lookup]
     ask: Callable[[], None]  # ask it anew which jobs it has
     queueing: bool = False
+    intent: Intent | None = None  # None: a start is meant only once the engine was asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ def schedule(engines: Mapping[str, KnownEngine]) -> Scheduled:
         if fail_waiting(job, reason):
             log.warning("job %d (%s): %s", job.id, job.name, reason)
     if choice.placings:
-        place(choice.placings)
+        place(choice.placings, {name: engine.intent for name, engine in engines.items() if engine.intent is not None})
     for name in choice.ask:
         engines[name].ask()
     return Scheduled(engines=frozenset(engine for _, (engine, _) in choice.placings), failed=bool(choice.unknown))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from orchestrator.clock import tick
 from orchestrator.job import Job
 from orchestrator.state import CpuStatus, JobStatus
 from orchestrator.store.database import writing
@@ -60,19 +62,38 @@ def capacities() -> dict[str, Capacity]:
     return dict(found)
 
 
-def place(placings: Sequence[tuple[Job, CpuRow]]) -> int:
-    """Put each job on its CPU, in one transaction; how many were placed.
+@dataclass(frozen=True)
+class Intent:
+    """Who starts what is placed on an engine, where the engine need not be asked anything before a start.
+
+    Then the intent to start (P4) is recorded together with the placing. `note` is called with each job before both are
+    durable: it is to be started once a row says so.
+    """
+
+    starter: str
+    note: Callable[[Job], None]
+
+
+_NO_INTENTS: Mapping[str, Intent] = {}
+
+
+def place(placings: Sequence[tuple[Job, CpuRow]], intents: Mapping[str, Intent] = _NO_INTENTS) -> int:
+    """Put each job on its CPU, in one transaction; how many were placed. `intents` by the engine's name.
 
     A job or a CPU that somebody else has taken meanwhile is passed over: both changes happen, or neither.
     """
     placed = 0
     with writing():
         for job, cpu in placings:
-            if not move_job(job.id, JobStatus.QUEUED, JobStatus.SCHEDULING):
+            if not move_job(job.id, JobStatus.QUEUED, JobStatus.SCHEDULING, still={"attempts": job.attempts}):
                 continue
             if move_cpu(cpu, CpuStatus.FREE, CpuStatus.JUST_INSERTED, was=None, holds=job.id):
-                engine, name = cpu
-                move_job(job.id, JobStatus.SCHEDULING, JobStatus.SCHEDULED, engine=engine, cpu=name)
+                columns: dict[str, Any] = {"engine": cpu[0], "cpu": cpu[1]}
+                intent = intents.get(cpu[0])
+                if intent is not None:
+                    columns |= {"starter": intent.starter, "starting_tick": tick(), "attempts": job.attempts + 1}
+                    intent.note(job.but(status=JobStatus.SCHEDULED.value, **columns))
+                move_job(job.id, JobStatus.SCHEDULING, JobStatus.SCHEDULED, **columns)
                 placed += 1
             else:
                 move_job(job.id, JobStatus.SCHEDULING, JobStatus.QUEUED, "the CPU was taken meanwhile")
