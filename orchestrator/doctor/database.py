@@ -14,7 +14,8 @@ from orchestrator.job import ascii_line
 from orchestrator.settings import Settings
 from orchestrator.spool.filesystem import file_system_of, is_shared
 from orchestrator.spool.watch import SCHEDULE_BEAT
-from orchestrator.store.looking import check_integrity, check_schema, looking, path_of, writer_of
+from orchestrator.store.database import file_of
+from orchestrator.store.looking import check_integrity, check_schema, looking, writer_of
 
 SUBJECT = "database"
 HELD = 2.0  # seconds: a program of ours writes for some milliseconds
@@ -24,7 +25,7 @@ LARGE_WAL = 256 * 2**20  # bytes; usually some 4 MB
 
 def check_database(settings: Settings, serving: int | None) -> Iterator[Finding]:
     """See to the file, and then look into it."""
-    path = path_of(settings.database)
+    path = file_of(settings.database)
     if not path.exists():
         if not path.parent.is_dir():
             yield fail(SUBJECT, f"the directory is missing: {path.parent}", "make it, or mount it")

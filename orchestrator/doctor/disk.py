@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.doctor.finding import Finding, fail, ok, warn
 from orchestrator.settings import Settings
-from orchestrator.store.looking import path_of
+from orchestrator.store.database import file_of
 
 LITTLE, NEXT_TO_NOTHING = 0.10, 0.01  # of the space that there is
 NEXT_TO_NOTHING_BYTES = 50 * 2**20
@@ -19,7 +19,7 @@ _statvfs = os.statvfs
 
 def check_disk(settings: Settings) -> Iterator[Finding]:
     """See how much is free on each file system that something of ours lies on."""
-    places = {"database": path_of(settings.database).parent, "log": settings.log_dir, "run": settings.run_dir}
+    places = {"database": file_of(settings.database).parent, "log": settings.log_dir, "run": settings.run_dir}
     places |= {f"spool {spool.name}": spool.path for spool in settings.spools.values()}
     on: dict[int, tuple[Path, list[str]]] = {}
     for what, path in places.items():

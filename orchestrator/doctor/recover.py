@@ -13,7 +13,8 @@ from orchestrator.settings import Settings, SpoolSettings
 from orchestrator.spool.claim import TOKEN
 from orchestrator.spool.directory import PRIVATE
 from orchestrator.state import JobStatus
-from orchestrator.store.looking import Rows, check_schema, looking, path_of, read_rows
+from orchestrator.store.database import file_of
+from orchestrator.store.looking import Rows, check_schema, looking, read_rows
 
 UNSEEN = "unseen"  # what may hold something to mend, and cannot be looked at
 
@@ -33,7 +34,7 @@ def mends(settings: Settings) -> list[Mend]:
     found: list[Mend] = []
     rows: Rows | None = None
     version = known = 0
-    if path_of(settings.database).exists():
+    if file_of(settings.database).exists():
         with looking(settings.database):
             version, known = check_schema()
             rows = read_rows("") if version == known else None
@@ -42,7 +43,7 @@ def mends(settings: Settings) -> list[Mend]:
             found.append(Mend("directory", f"{key} {path}", "is made"))
     if rows is None:
         then = f"are brought from version {version} to {known}" if version else "are made"
-        found.append(Mend("database", str(path_of(settings.database)), f"its tables {then}; look again after that"))
+        found.append(Mend("database", str(file_of(settings.database)), f"its tables {then}; look again after that"))
     for spool in settings.spools.values():
         found += _in_spool(spool, rows, host)
     if rows is not None:

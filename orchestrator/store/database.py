@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 from peewee import DatabaseError, InterfaceError, OperationalError, SqliteDatabase
-from peewee import __exception_wrapper__ as _as_peewee_raises  # type: ignore[attr-defined]
 
 from orchestrator.errors import SchemaTooNew, StoreError
 from orchestrator.store.models import TABLES, Schema, database
@@ -96,12 +95,11 @@ class _File(SqliteDatabase):
         self._leave_replaced()
         return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
 
-    def run(self, sql: str, params: Sequence[object]) -> sqlite3.Cursor:
-        """Do the same without what peewee does around each, which takes longer than most of our statements."""
+    def connection(self) -> sqlite3.Connection:
+        """Give this thread's connection; never to a file that a thread has found to be replaced."""
         self._leave_replaced()
-        with _as_peewee_raises:
-            connection: sqlite3.Connection = self.connection()  # type: ignore[no-untyped-call]
-            return connection.execute(sql, params)
+        found: sqlite3.Connection = super().connection()  # type: ignore[no-untyped-call]
+        return found
 
     def _leave_replaced(self) -> None:
         if getattr(self._opened, "generation", self._generation) != self._generation and not self.in_transaction():

@@ -18,7 +18,7 @@ from peewee import DatabaseError, InterfaceError, SqliteDatabase, fn
 from orchestrator.errors import SchemaTooNew, StoreError
 from orchestrator.job import Job
 from orchestrator.state import EngineState
-from orchestrator.store.database import MIGRATIONS, schema_version
+from orchestrator.store.database import MIGRATIONS, file_of, schema_version
 from orchestrator.store.engines import deserted_cpus, stray_cpus
 from orchestrator.store.models import IS_ACTIVE, IS_KEPT, IS_UNRELEASED, Events, Health, database, tuples_of
 from orchestrator.store.moves import jobs_where
@@ -29,11 +29,6 @@ MOST = 1000  # jobs of which it is read when they last moved; the oldest
 NEWEST_EVENTS = 10_000  # so many are read to see what has moved of late
 _WRITE_LOCK = 120  # the byte of the -shm file that whoever writes has locked (sqlite.org/walformat.html)
 _FLOCK = "hhqqi4x"  # struct flock of Linux: type, whence, start, length, pid
-
-
-def path_of(url: str) -> Path:
-    """Give the file that a database's URL means."""
-    return Path(url.removeprefix("sqlite:///"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +61,7 @@ def looking(url: str) -> Iterator[None]:
 
     Raises StoreError where there is none, or it cannot be used; SchemaTooNew.
     """
-    path = path_of(url)
+    path = file_of(url)
     if not path.is_file():
         raise StoreError(f"{path}: there is none")
     opened = SqliteDatabase(_uri(path), uri=True, timeout=BUSY_TIMEOUT)
@@ -125,7 +120,7 @@ def writer_of(url: str) -> int | None:
     To be called while this process has the database not open: closing a file gives up all its locks (fcntl(2)).
     """
     try:
-        shm = os.open(f"{path_of(url)}-shm", os.O_RDONLY | os.O_CLOEXEC)
+        shm = os.open(f"{file_of(url)}-shm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
