@@ -13,6 +13,7 @@ import secrets
 import stat
 import struct
 from enum import Enum
+from typing import NamedTuple
 
 from orchestrator.errors import JobRefused
 from orchestrator.job import LIGHT_SUFFIX, Job, ascii_line
@@ -47,15 +48,15 @@ def ensure_light(spool: SpoolDirectory, name: str, owner: int) -> tuple[str, boo
     """
     light = name + LIGHT_SUFFIX
     try:
-        found = os.stat(light, dir_fd=spool.fd, follow_symlinks=False)
+        found = _see(spool.fd, light)
     except FileNotFoundError:
         with contextlib.suppress(FileExistsError):  # the caller made it just now
             make_readable(os.open(light, WRITE_NEW, 0o644, dir_fd=spool.fd))
             return _identity(spool.fd, light), True
-        found = os.stat(light, dir_fd=spool.fd, follow_symlinks=False)
+        found = _see(spool.fd, light)
     _check_whose(spool, light, found, owner)
-    if stat.S_ISREG(found.st_mode) and found.st_size == 0:
-        return _identity(spool.fd, light), False
+    if stat.S_ISREG(found.mode) and found.size == 0:
+        return found.identity, False
     fresh = secrets.token_hex(8)
     make_readable(os.open(fresh, WRITE_NEW, 0o644, dir_fd=spool.private))
     os.rename(fresh, light, src_dir_fd=spool.private, dst_dir_fd=spool.fd)
@@ -70,28 +71,28 @@ def standing_light(spool: SpoolDirectory, name: str, owner: int) -> str | None:
     """
     light = name + LIGHT_SUFFIX
     try:
-        found = os.stat(light, dir_fd=spool.fd, follow_symlinks=False)
+        found = _see(spool.fd, light)
     except FileNotFoundError:
         return None
     _check_whose(spool, light, found, owner)
-    return _identity_or_none(spool.fd, light)
+    return found.identity
 
 
-def _check_whose(spool: SpoolDirectory, light: str, found: os.stat_result, owner: int) -> None:
+def _check_whose(spool: SpoolDirectory, light: str, found: _Seen, owner: int) -> None:
     """Check that a light may stand for a job file of uid `owner`. Raises LightRefused.
 
     Under the sticky bit a light is removed by its owner or by us. One of another user's would turn green when that
     user likes; and what it says of another user's job would be lost if it were emptied for this one.
     """
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(found.mode):
         raise LightRefused(f"{light} is a directory: remove it")
-    if not spool.sticky or found.st_uid == owner:
+    if not spool.sticky or found.uid == owner:
         return
-    told = stat.S_ISREG(found.st_mode) and found.st_size > 0
-    if found.st_uid not in (0, os.geteuid()):
+    told = stat.S_ISREG(found.mode) and found.size > 0
+    if found.uid not in (0, os.geteuid()):
         raise LightRefused(
-            f"{light} belongs to uid {found.st_uid}, the job file to uid {owner}: take another NAME",
-            None if told else _identity_or_none(spool.fd, light),
+            f"{light} belongs to uid {found.uid}, the job file to uid {owner}: take another NAME",
+            None if told else found.identity,
         )
     if told:
         raise LightRefused(f"{light} tells how an earlier job ended: in a sticky spool take a new NAME each time")
@@ -209,22 +210,37 @@ def _identity_or_none(folder: int, name: str) -> str | None:
 
 
 def _identity(folder: int, name: str) -> str:
-    """The inode and the time of birth, which truncating it again does not change (statx(2)).
+    return _see(folder, name).identity
+
+
+class _Seen(NamedTuple):
+    """What a light is. `identity`: its inode and time of birth, which truncating it again does not change.
 
     Where the file system keeps no time of birth, the time of the last change stands for it.
     """
-    buffer = ctypes.create_string_buffer(256)
-    wanted = _STATX_INO | _STATX_BTIME | _STATX_MTIME
-    if _statx(folder, os.fsencode(name), _AT_SYMLINK_NOFOLLOW, wanted, buffer) != 0:
+
+    identity: str
+    mode: int
+    uid: int
+    size: int
+
+
+def _see(folder: int, name: str) -> _Seen:
+    """Look at a file itself, not at what it links to. Raises OSError."""
+    buffer = _Buffer()
+    if _statx(folder, os.fsencode(name), _AT_SYMLINK_NOFOLLOW, _WANTED, buffer) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), name)
-    mask, inode = struct.unpack_from("I", buffer, 0)[0], struct.unpack_from("Q", buffer, 32)[0]
-    kind, offset = ("b", 80) if mask & _STATX_BTIME else ("m", 112)
-    seconds, nanoseconds = struct.unpack_from("qI", buffer, offset)
-    return f"{inode}:{kind}{seconds}.{nanoseconds:09}"
+    mask, uid, mode, inode, size, born, born_ns, changed, changed_ns = _STATX.unpack_from(buffer)
+    kind, seconds, nanoseconds = ("b", born, born_ns) if mask & _STATX_BTIME else ("m", changed, changed_ns)
+    return _Seen(f"{inode}:{kind}{seconds}.{nanoseconds:09}", mode, uid, size)
 
 
+# statx(2), for the time of birth, which os.stat does not tell.
 _AT_SYMLINK_NOFOLLOW = 0x100
-_STATX_MTIME, _STATX_INO, _STATX_BTIME = 0x40, 0x100, 0x800
+_STATX_BASIC_STATS, _STATX_BTIME = 0x7FF, 0x800
+_WANTED = _STATX_BASIC_STATS | _STATX_BTIME
+_STATX = struct.Struct("=I16xI4xH2xQQ32xqI20xqI")  # of struct statx: mask, uid, mode, ino, size, btime, mtime
+_Buffer = ctypes.c_char * 256
 _statx = ctypes.CDLL(None, use_errno=True).statx
 _statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p]

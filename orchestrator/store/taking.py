@@ -117,7 +117,7 @@ def _insert(arrival: Arrival) -> int:
         engines=",".join(arrival.engines),
         command=request.command,
         shell=arrival.shell,
-        params=json.dumps(dict(request.params)),
+        params=json.dumps(dict(request.params)) if request.params else "{}",
         source_connector=request.source_connector,
         target_connector=request.target_connector,
         priority=arrival.priority,
