@@ -183,6 +183,7 @@ class Job:
     params: str
     source_connector: int | None
     target_connector: int | None
+    demand: str
     priority: int
     timeout: float | None
     retries: int
@@ -231,6 +232,15 @@ class Job:
     def tried_engines(self) -> frozenset[str]:
         """The engines where an attempt of it failed."""
         return split_words(self.tried)
+
+
+def demand_of(request: JobRequest, engines: str, *, shell: bool) -> str:
+    """Give all that decides where a job can run, in one text: of two jobs alike in it, no engine has only one.
+
+    One shell line is as good as another.
+    """
+    command = "" if shell else request.command or ""
+    return "\x1f".join((request.job, request.environment or "", command, "shell" if shell else "", engines))
 
 
 def split_words(text: str) -> frozenset[str]:

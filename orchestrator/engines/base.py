@@ -95,7 +95,10 @@ class Engine(ABC):
 
     @abstractmethod
     def lookup(self, job: Job) -> Lookup:
-        """Tell whether this engine has `job`, by what is remembered: asks nothing, may be called by any thread."""
+        """Tell whether this engine has `job`, by what is remembered: asks nothing, may be called by any thread.
+
+        The answer is the same for all jobs of one demand (job.demand_of).
+        """
 
     @abstractmethod
     def refresh(self) -> None:

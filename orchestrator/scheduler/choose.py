@@ -33,18 +33,23 @@ class Choice:
     ask: set[str] = field(default_factory=set)  # engines to be asked anew which jobs they have
 
 
-def choose(jobs: Iterable[Job], engines: Sequence[EngineView]) -> Choice:
+def choose(jobs: Iterable[Job], engines: Sequence[EngineView], blocked: set[str] | None = None) -> Choice:
     """Choose a CPU for as many jobs as there is room for.
 
+    `blocked` is added to: the demands (job.demand_of) for which there is no room any more, so that whoever gives `jobs`
+    can leave out the rest of these.
     `jobs` come in the order in which they are served: highest priority first, then oldest. A job that cannot be
     placed now holds up none behind it. Among the engines that are UP, not drained, and have the job: those where it
     has not failed yet; then those that do not queue by themselves; then the least loaded.
     """
     choice = Choice()
+    blocked = set() if blocked is None else blocked
     rooms = {engine.name: _Room(engine) for engine in engines}
     for job in jobs:
         if not any(room.left for room in rooms.values()):
             break
+        if job.demand in blocked:
+            continue
         allowed = [engine for engine in engines if not job.allowed_engines or engine.name in job.allowed_engines]
         answers = {engine.name: engine.lookup(job) for engine in allowed if engine.state is EngineState.UP}
         having = [name for name, answer in answers.items() if answer.knows is Knows.YES and rooms[name].may_open]
@@ -55,9 +60,14 @@ def choose(jobs: Iterable[Job], engines: Sequence[EngineView]) -> Choice:
         if open_rooms:
             room = min(open_rooms, key=_Room.load)
             choice.placings.append((job, (room.engine.name, room.take())))
-        elif not having and all(engine.name in answers for engine in allowed):
-            if all(answer.knows is Knows.NO for answer in answers.values()):
-                choice.unknown.append((job, _nobody(job, answers)))
+        elif (
+            not having
+            and all(engine.name in answers for engine in allowed)
+            and all(answer.knows is Knows.NO for answer in answers.values())
+        ):
+            choice.unknown.append((job, _nobody(job, answers)))
+        elif job.demand and not job.tried:  # one that has been tried may have less to choose from than others
+            blocked.add(job.demand)
     return choice
 
 

@@ -70,7 +70,8 @@ def schedule(engines: Mapping[str, KnownEngine]) -> Scheduled:
                 queueing=engine.queueing,
             )
         )
-    choice = choose(waiting_jobs(sum(len(view.free) for view in views) + 1), views)
+    blocked: set[str] = set()
+    choice = choose(waiting_jobs(sum(len(view.free) for view in views) + 1, blocked), views, blocked)
     for job, reason in choice.unknown:
         if fail_waiting(job, reason):
             log.warning("job %d (%s): %s", job.id, job.name, reason)

@@ -56,6 +56,7 @@ class Queue(Table):
     params = TextField(default="{}")  # JSON object
     source_connector = IntegerField(null=True)
     target_connector = IntegerField(null=True)
+    demand = TextField(default="")  # job.demand_of: what decides where it can run
     priority = IntegerField(default=50)
     timeout = FloatField(null=True)  # seconds
     retries = IntegerField(default=0)  # still to be used
@@ -108,6 +109,7 @@ Queue.add_index(Queue.index(Queue.host, Queue.spool, Queue.name, unique=True, na
 Queue.add_index(Queue.index(Queue.host, Queue.spool, Queue.owner, Queue.ended_at, name="queue_owner").where(IS_ACTIVE))
 Queue.add_index(Queue.index(Queue.host, Queue.id, name="queue_unreleased").where(IS_UNRELEASED))
 Queue.add_index(Queue.index(Queue.priority.desc(), Queue.id, name="queue_waiting").where(IS_QUEUED))
+Queue.add_index(Queue.index(Queue.demand, Queue.priority.desc(), Queue.id, name="queue_demand").where(IS_QUEUED))
 Queue.add_index(Queue.index(Queue.engine, name="queue_placed").where(IS_ACTIVE))
 Queue.add_index(Queue.index(Queue.engine, name="queue_kept").where(IS_KEPT))
 Queue.add_index(Queue.index(Queue.host, name="queue_caller").where(IS_TIED_TO_CALLER))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from peewee import fn
 
 from orchestrator.clock import tick
 from orchestrator.job import Job
@@ -16,19 +19,45 @@ from orchestrator.store.moves import CpuRow, move_cpu, move_job
 from orchestrator.store.statement import ALL_COLUMNS, Statement, jobs_of, param
 
 
-def waiting_jobs(first: int) -> Iterator[Job]:
+def waiting_jobs(first: int, blocked: Container[str] = ()) -> Iterator[Job]:
     """Give the jobs that wait for a CPU: highest priority first, then oldest.
 
-    Read only as far as is asked: the `first` so many, which usually take all the room there is, then ever more.
+    Read only as far as is asked: the `first` so many, which usually take all the room there is, then those of each
+    demand (job.demand_of) by themselves. The rest of one that comes to be `blocked` meanwhile is left out, unread:
+    however many wait for one engine, what another one can run is found at once.
     """
-    size, done = first, 0
-    while True:
-        jobs = jobs_of(_WAITING_JOBS.rows(size=size, done=done))
-        yield from jobs
+    jobs = jobs_of(_WAITING_JOBS.rows(size=first))
+    yield from jobs
+    if len(jobs) < first:
+        return
+    queues = [_of_demand(demand, jobs[-1], blocked) for demand in _waiting_demands(blocked)]
+    yield from heapq.merge(*queues, key=_place_in_queue)
+
+
+def _place_in_queue(job: Job) -> tuple[int, int]:
+    return -job.priority, job.id
+
+
+def _waiting_demands(blocked: Container[str]) -> Iterator[str]:
+    [(demand,)] = _FIRST_DEMAND.rows()
+    while demand is not None:
+        if demand not in blocked:
+            yield demand
+        [(demand,)] = _NEXT_DEMAND.rows(after=demand)
+
+
+def _of_demand(demand: str, last: Job, blocked: Container[str]) -> Iterator[Job]:
+    """Give the jobs of one demand that come after `last`, until it is blocked."""
+    size = 2
+    while demand not in blocked:
+        jobs = jobs_of(_OF_DEMAND.rows(demand=demand, priority=last.priority, id=last.id, size=size))
+        for job in jobs:
+            if demand in blocked:
+                return
+            yield job
         if len(jobs) < size:
             return
-        done += size
-        size *= 2
+        last, size = jobs[-1], min(2 * size, 1000)
 
 
 def has_waiting_jobs() -> bool:
@@ -124,13 +153,21 @@ def unhold(job_id: int) -> bool:
 
 
 _WAITING = Statement(lambda: Queue.select(Queue.id).where(IS_QUEUED).limit(1))
-_WAITING_JOBS = Statement(
+_IN_ORDER = (Queue.priority.desc(), Queue.id)
+_WAITING_JOBS = Statement(lambda: Queue.select(*ALL_COLUMNS).where(IS_QUEUED).order_by(*_IN_ORDER).limit(param("size")))
+_FIRST_DEMAND = Statement(lambda: Queue.select(fn.MIN(Queue.demand)).where(IS_QUEUED))
+_NEXT_DEMAND = Statement(lambda: Queue.select(fn.MIN(Queue.demand)).where(IS_QUEUED, Queue.demand > param("after")))
+_OF_DEMAND = Statement(
     lambda: (
         Queue.select(*ALL_COLUMNS)
-        .where(IS_QUEUED)
-        .order_by(Queue.priority.desc(), Queue.id)
+        .where(
+            IS_QUEUED,
+            Queue.demand == param("demand"),
+            Queue.priority <= param("priority"),
+            (Queue.priority < param("priority")) | (Queue.id > param("id")),
+        )
+        .order_by(*_IN_ORDER)
         .limit(param("size"))
-        .offset(param("done"))
     )
 )
 _CPUS = Statement(

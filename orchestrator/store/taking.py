@@ -11,7 +11,7 @@ from typing import Any
 from peewee import SQL, fn
 
 from orchestrator.clock import tick, utc_now
-from orchestrator.job import Job, JobRequest
+from orchestrator.job import Job, JobRequest, demand_of
 from orchestrator.state import WAITING, JobStatus
 from orchestrator.store.database import writing
 from orchestrator.store.models import IS_ACTIVE, IS_UNRELEASED, Queue
@@ -106,6 +106,7 @@ def _insert(arrival: Arrival) -> int:
     request = arrival.request
     if request is None:
         raise AssertionError("an arrival without a request must be refused")
+    engines = ",".join(arrival.engines)
     return _INSERT.insert(
         host=arrival.host,
         spool=arrival.spool,
@@ -114,12 +115,13 @@ def _insert(arrival: Arrival) -> int:
         status=JobStatus.QUEUED.value,
         job=request.job,
         environment=request.environment,
-        engines=",".join(arrival.engines),
+        engines=engines,
         command=request.command,
         shell=arrival.shell,
         params=json.dumps(dict(request.params)) if request.params else "{}",
         source_connector=request.source_connector,
         target_connector=request.target_connector,
+        demand=demand_of(request, engines, shell=arrival.shell),
         priority=arrival.priority,
         timeout=arrival.timeout,
         retries=request.retries,
@@ -162,7 +164,7 @@ def _of_name(*columns: object) -> Any:
 
 _INSERT_COLUMNS = (
     "host", "spool", "name", "claim", "status", "job", "environment", "engines", "command", "shell", "params",
-    "source_connector", "target_connector", "priority", "timeout", "retries", "on_caller_exit", "on_unknown",
+    "source_connector", "target_connector", "demand", "priority", "timeout", "retries", "on_caller_exit", "on_unknown",
     "on_warning", "owner", "caller", "light", "attempts", "tried", "submitted_at",
 )  # fmt: skip
 _INSERT = Statement(lambda: Queue.insert({name: param(name) for name in _INSERT_COLUMNS}))
