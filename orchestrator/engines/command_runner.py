@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class Runner:
 
     def run(self, command: Command, record: int, output: int) -> None:
         """Have a command run. Raises OSError where it surely does not."""
-        message = json.dumps(asdict(command), ensure_ascii=False).encode(errors="surrogateescape")
+        message = json.dumps(vars(command), ensure_ascii=False).encode(errors="surrogateescape")
         socket.send_fds(self.socket, [message], [record, output])
         self.running.add(command.execution)
 
