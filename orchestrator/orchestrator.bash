@@ -209,7 +209,8 @@ _orc_wait() {
     grace=${ORCHESTRATOR_HEARTBEAT_GRACE:-20} every=${ORCHESTRATOR_HEARTBEAT_EVERY:-30}
     case $grace in *[!0-9]* | ?????*) grace=20 ;; esac
     case $every in *[!0-9]* | ?????*) every=30 ;; esac
-    pause=10 stale='' lost='' quit_at=''
+    pause=10 longest=4000 stale='' lost='' quit_at=''
+    [ -z "$limit" ] || longest=1000 # it is to be kept to the second
     _orc_choose_pause
     _orc_choose_clock
     _orc_now
@@ -275,15 +276,15 @@ _orc_choose_pause() {
     elif command -v inotifywait >/dev/null 2>&1; then
         how=watching
     elif ! sleep 0.01 2>/dev/null; then
-        pause=1000
+        pause=1000 longest=1000
     fi
 }
 
-_orc_pause() { # short at first, then a twentieth of the time waited so far, at most 1 s; a signal ends it
+_orc_pause() { # short at first, then a twentieth of the time waited so far, up to $longest ms; a signal ends it
     fraction=$((1000 + pause % 1000))
     seconds=$((pause / 1000)).${fraction#1}
     pause=$((pause + pause / 20 + 1))
-    [ "$pause" -le 1000 ] || pause=1000
+    [ "$pause" -le "$longest" ] || pause=$longest
     case $how in
     reading)
         # shellcheck disable=SC2034,SC3045 # only where _orc_choose_pause found that the shell has it
@@ -392,7 +393,7 @@ _orc_heartbeat() { # forks, so it is asked rarely; it fails with 69 when the job
         return 0
     fi
     lost=''
-    if find .heartbeat -mmin -3 2>/dev/null | grep -q .; then
+    if [ -n "$(find .heartbeat -mmin -3 2>/dev/null)" ]; then
         [ -z "$stale" ] || _orc_say "the spool $spool is served again: waiting for job $name"
         stale='' beat_due=$((now + every))
         return 0
