@@ -1,4 +1,4 @@
-"""How each cost grows, at three sizes each: the table of docs/scaling.md. Takes about half an hour."""
+"""How each cost grows, at three sizes each: the table of docs/scaling.md. Takes about six minutes."""
 
 from __future__ import annotations
 
