@@ -35,10 +35,10 @@ def _cpu_model() -> str:
 
 
 def _file_system(path: Path) -> str:
-    """Give the kind of the file system that a path is on: of the mounts above it, the one that is nearest."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    above = [(len(point), kind) for _, point, kind, *_ in mounts if path.is_relative_to(point)]
-    return max(above)[1]
+    """Give the kind of the file system that a path is on: of the mounts above it the nearest, and of these the last."""
+    mounts = enumerate(line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    above = [(len(point), number, kind) for number, (_, point, kind, *_) in mounts if path.is_relative_to(point)]
+    return max(above)[2]
 
 
 def _debian_version(package: str) -> str:
