@@ -20,6 +20,16 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def named_after(folder: Path) -> list[int]:
+    """Give the processes whose command line names a folder, or something in it."""
+    wanted = os.fsencode(folder)
+    return [
+        int(process.name)
+        for process in Path("/proc").glob("[0-9]*")
+        if wanted in os.fsencode(_read(process / "cmdline"))
+    ]
+
+
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Add up the CPU time of living processes and of those children of theirs that have ended, in seconds."""
     total = 0.0
