@@ -33,9 +33,9 @@ UPDATE QUEUE SET status = 'FINISHED', ended_at = submitted_at, released_at = sub
 """
 _COME = """
 INSERT INTO QUEUE (host, spool, name, claim, status, job, engines, shell, params, priority, retries, on_caller_exit,
-    on_unknown, on_warning, owner, attempts, tried, submitted_at)
+    on_unknown, on_warning, owner, demand, attempts, tried, submitted_at)
 SELECT host, spool, name, claim || 'x', 'QUEUED', job, engines, shell, params, priority, retries, on_caller_exit,
-    on_unknown, on_warning, owner, 0, '', submitted_at FROM QUEUE WHERE id = :id
+    on_unknown, on_warning, owner, demand, 0, '', submitted_at FROM QUEUE WHERE id = :id
 """
 
 

@@ -10,9 +10,9 @@ EVENTS_EACH = 4  # placed, started, ended, released: what a job of its own leave
 
 _NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)"
 _COMMON = """host, spool, name, claim, status, job, engines, shell, params, priority, retries, on_caller_exit,
-    on_unknown, on_warning, owner, attempts, tried, submitted_at"""
+    on_unknown, on_warning, owner, demand, attempts, tried, submitted_at"""
 _VALUES = "'bench', 'default', :name || i, :name || '-token-' || i, :status, 'MASK_CRM', '', 0, '{}'"
-_REST = "0, 'keep', 'fail', 'fail', 1000"
+_REST = "0, 'keep', 'fail', 'fail', 1000, :demand"
 _TIME = "strftime('%Y-%m-%dT%H:%M:%S', 1700000000 + i, 'unixepoch') || '.000000+00:00'"
 
 _ENDED = f"""
@@ -33,6 +33,9 @@ SELECT {_TIME}, (i - 1) / {EVENTS_EACH} + 1, 'engine1', 'CPU1', 'QUEUED -> SCHED
 """
 
 
+_DEMAND = "\x1f".join(("MASK_CRM", "", "", "", ""))  # as job.demand_of gives it for such a job
+
+
 def fill(database: Path, *, ended: int = 0, waiting: int = 0) -> None:
     """Add rows to a database that no program has open: so many of jobs that ended, their events, so many that wait."""
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
@@ -47,10 +50,10 @@ def fill(database: Path, *, ended: int = 0, waiting: int = 0) -> None:
         for name, _ in indexes:  # to make them anew afterwards is faster than to keep them
             connection.execute(f'DROP INDEX "{name}"')
         if ended:
-            connection.execute(_ENDED, {"count": ended, "name": "E", "status": "FINISHED"})
+            connection.execute(_ENDED, {"count": ended, "name": "E", "status": "FINISHED", "demand": _DEMAND})
             connection.execute(_EVENTS, {"count": ended * EVENTS_EACH})
         if waiting:
-            connection.execute(_WAITING, {"count": waiting, "name": "W", "status": "QUEUED"})
+            connection.execute(_WAITING, {"count": waiting, "name": "W", "status": "QUEUED", "demand": _DEMAND})
         for _, sql in indexes:
             connection.execute(sql)
         connection.execute("COMMIT")
