@@ -4,8 +4,9 @@ PYTHON ?= python3
 bin := .venv/bin
 needs_runtime := .venv/.runtime
 needs_test := .venv/.test
+needs_bench := .venv/.bench
 shells := mksh=mksh zsh=zsh ksh=ksh busybox-static=busybox inotify-tools=inotifywait strace=strace sqlite3=sqlite3 faketime=faketime
-queues := task-spooler=tsp nq=nq
+queues := task-spooler=tsp nq=nq at=at
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -33,7 +34,7 @@ faults: $(needs_test) packages ## the fault tests at all of their points: what d
 	@FAULTS=whole $(bin)/pytest -q -rP -n 3 --dist worksteal tests/faults --ignore tests/faults/test_load.py
 	@FAULTS=whole $(bin)/pytest -q -rP tests/faults/test_load.py
 
-bench: $(needs_test) bench-packages ## what BENCHMARKS.md quotes
+bench: $(needs_bench) bench-packages ## ours beside other queues, in under ten minutes: writes BENCHMARKS.md
 	@$(bin)/python -m benchmarks
 
 clean: ## remove all that make has made
@@ -72,4 +73,9 @@ $(needs_runtime): pyproject.toml constraints.txt $(fresh)
 $(needs_test): $(needs_runtime)
 	@echo "setting up .venv for tests"
 	@$(install) '.[test]'
+	@touch $@
+
+$(needs_bench): $(needs_runtime)
+	@echo "setting up .venv for benchmarks"
+	@$(install) '.[bench]'
 	@touch $@
