@@ -96,6 +96,7 @@ class EngineWorker(threading.Thread):
     def run(self) -> None:
         """Start and check, until `stop`."""
         try:
+            self._warm_up()
             while not self._stopping:
                 pause = self._tick()
                 if self._starter.has_begun():
@@ -106,6 +107,12 @@ class EngineWorker(threading.Thread):
         finally:
             self.engine.close()
             close_database()
+
+    def _warm_up(self) -> None:
+        try:
+            self.engine.warm_up()
+        except Exception as exc:  # noqa: BLE001 - nothing restarts a thread that dies
+            self._complain(f"a fault of this program: {type(exc).__name__}: {exc}")
 
     def tick(self) -> float:
         """Do what is due, and leave nothing to be recorded; the seconds until something is due again."""

@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from importlib.metadata import entry_points
 
 from orchestrator.errors import EngineDown, SettingsError
 from orchestrator.job import Job
@@ -159,12 +158,17 @@ class Engine(ABC):
     def linger(self) -> None:  # noqa: B027 - most kinds tell of no end by themselves
         """Wait a moment longer where one end was told of and another is about to be: they share what is done then."""
 
+    def warm_up(self) -> None:  # noqa: B027 - most kinds have nothing to get ready
+        """Get ready for the first start, where the engine is used from now on. What cannot be is tried again then."""
+
     def close(self) -> None:  # noqa: B027 - most kinds hold nothing
         """Give everything back; what runs goes on running."""
 
 
 def make_engine(settings: EngineSettings, everything: Settings) -> Engine:
     """Make the engine that a table of the settings describes. Raises SettingsError."""
+    from importlib.metadata import entry_points  # here, since the command line seldom needs what it takes long to load
+
     kinds = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     point = kinds.get(settings.kind)
     if point is None:

@@ -128,6 +128,11 @@ class CommandEngine(Engine):
             os.close(output)
         return execution
 
+    def warm_up(self) -> None:
+        """Start the process that runs commands: the first one need not wait for it."""
+        with contextlib.suppress(EngineDown):
+            self._living_runner()
+
     def _living_runner(self) -> Runner:
         """Give the process that runs commands; one that has died is replaced. Raises EngineDown."""
         if self._runner is not None:

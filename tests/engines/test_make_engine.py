@@ -32,7 +32,7 @@ def test_a_kind_that_comes_with_orchestrator_is_found(
 
 def test_a_kind_of_another_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("mine", "orchestrator.engines.command:CommandEngine", base.ENTRY_POINTS)
-    monkeypatch.setattr(base, "entry_points", lambda group: [point] if group == base.ENTRY_POINTS else [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == base.ENTRY_POINTS else [])
     assert make_engine(engine_settings("mine"), settings_in(tmp_path)).kind == "mine"
 
 
