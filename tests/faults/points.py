@@ -6,6 +6,7 @@ thread's Nth such call: no hook in the program. After that a job must end as if 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -69,7 +70,11 @@ class RunnerProcess:
         found = subprocess.run(
             ["pgrep", "-f", f"command_runner.* {self._house.folder}/run/commands$"], capture_output=True, check=False
         ).stdout.split()
-        return int(found[0]) if found else -1
+        for pid in map(int, found):
+            with contextlib.suppress(ProcessLookupError):
+                if os.getsid(pid) != pid:  # not the one that starts it, and then ends
+                    return pid
+        return -1
 
     def poll(self) -> int | None:
         """Tell whether it has ended, as Popen does."""
@@ -100,7 +105,7 @@ class Ground:
         self.running = {program: self.house.start(program) for program in programs if program != RUNNER}
         self._runner = RunnerProcess(self.house)
         if RUNNER in programs:
-            self.mend()
+            wait_for(lambda: not self.has_ended(RUNNER))
 
     def close(self) -> None:
         """End everything."""

@@ -141,11 +141,12 @@ def _read(path: Path) -> bytes:
 
 FAULT = """
 import sys
-import requests
-def fault(*args, **options):
-    assert options["json"]["password"]
+import json
+from requests.adapters import HTTPAdapter
+def fault(adapter, request, **options):
+    assert json.loads(request.body)["password"]
     raise RuntimeError("a fault of ours")
-requests.Session.request = fault
+HTTPAdapter.send = fault
 from orchestrator.cli import run
 sys.exit(run(sys.argv[1:]))
 """
