@@ -104,17 +104,11 @@ def session_members(leader: ProcessIdentity, owner: int) -> list[int]:
     if leader.boot != boot_id() or (bearer is not None and bearer.start != leader.start):
         return []
     members = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            found = _stat(int(entry))
-            # Born after the leader: a session of an earlier process with the same pid is another one.
-            if (
-                found is not None
-                and found.session == leader.pid
-                and found.start >= leader.start
-                and uid_of(int(entry)) == owner
-            ):
-                members.append(int(entry))
+    for pid in _pids():
+        found = _stat(pid)
+        # Born after the leader: a session of an earlier process with the same pid is another one.
+        if found is not None and found.session == leader.pid and found.start >= leader.start and uid_of(pid) == owner:
+            members.append(pid)
     return members
 
 
@@ -123,12 +117,15 @@ def processes_writing_to(path: str, owner: int) -> list[int]:
     members = []
     with contextlib.suppress(OSError):
         file = os.stat(path)
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                with contextlib.suppress(OSError):
-                    if os.path.samestat(os.stat(f"/proc/{entry}/fd/1"), file) and uid_of(int(entry)) == owner:
-                        members.append(int(entry))
+        for pid in _pids():
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/1"), file) and uid_of(pid) == owner:
+                    members.append(pid)
     return members
+
+
+def _pids() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 
 
 class _Stat(NamedTuple):

@@ -85,7 +85,7 @@ class Starter:
     def _step(self, job: Job) -> bool:
         """Do what is next for a SCHEDULED job; whether it holds its CPU no longer."""
         if self.take_intended(job):
-            return not_started(job, "asked to end") if job.ending is not None else self.begin([job])
+            return not_started(job, "asked to end") if job.ending is not None else self._begin(job)
         if self._is_being_started(job):
             return False
         if job.starter is None and job.ending is not None:
@@ -111,21 +111,17 @@ class Starter:
         self._troubles.note(job, START, exc)
         return True
 
-    def begin(self, intended: Sequence[Job]) -> bool:
-        """Start jobs whose intent is recorded; whether one of them holds its CPU no longer. Raises EngineDown.
+    def _begin(self, job: Job) -> bool:
+        """Start a job whose intent is recorded; whether it holds its CPU no longer. Raises EngineDown.
 
-        What then runs is to be recorded, by `record`. Until that is done, or where it is never done, the intent keeps
-        it from being started again.
+        That it runs is to be recorded, by `record`. Until that is done, or where it is never done, the intent keeps it
+        from being started again.
         """
-        freed = False
-        for job in intended:
-            with self._troubles.apart(job, START):
-                execution = self._launch(job)
-                if execution is None:
-                    freed = True
-                else:
-                    self._begun[job.id] = _Begun(job, execution, utc_now(), tick())
-        return freed
+        execution = self._launch(job)
+        if execution is None:
+            return True
+        self._begun[job.id] = _Begun(job, execution, utc_now(), tick())
+        return False
 
     def has_begun(self) -> bool:
         """Tell whether there is anything to `record`."""
@@ -184,7 +180,7 @@ class Starter:
         if isinstance(intended, bool):
             return intended
         try:
-            freed = self.begin([intended])
+            freed = self._begin(intended)
         finally:
             lost = self.record()
         return not (freed | self.give_up(lost))

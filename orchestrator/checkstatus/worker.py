@@ -7,7 +7,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from orchestrator.checkstatus.check import Checker, age_of
@@ -109,9 +109,17 @@ class EngineWorker(threading.Thread):
             close_database()
 
     def _warm_up(self) -> None:
-        try:
+        with self._going_on():
             self.engine.warm_up()
-        except Exception as exc:  # noqa: BLE001 - nothing restarts a thread that dies
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Complain of what goes wrong: nothing restarts a thread that dies, and its callers would hang for ever."""
+        try:
+            yield
+        except StoreBusy as exc:
+            self._complain(f"the database cannot serve now: {exc}")
+        except Exception as exc:  # noqa: BLE001 - whatever it is
             self._complain(f"a fault of this program: {type(exc).__name__}: {exc}")
 
     def tick(self) -> float:
@@ -122,17 +130,15 @@ class EngineWorker(threading.Thread):
 
     def _record_begun(self) -> None:
         """Record what was started. Where that cannot be, the intents tell whoever comes next what to find out."""
-        try:
+        with self._going_on():
             if self._starter.give_up(self._starter.record()):
                 self._changed()
-        except StoreBusy as exc:
-            self._complain(f"the database cannot serve now: {exc}")
 
     def _jobs(self) -> Sequence[Job]:
         return self._starter.as_begun(jobs_on(self.engine.name))
 
     def _tick(self) -> float:
-        try:
+        with self._going_on():
             jobs = self._jobs()
             if self._checker.time_out(jobs):
                 jobs = self._jobs()
@@ -145,10 +151,6 @@ class EngineWorker(threading.Thread):
                 self._fail(exc)
                 self._do_without(self._jobs(), exc)
             return self._pause(jobs)
-        except StoreBusy as exc:
-            self._complain(f"the database cannot serve now: {exc}")
-        except Exception as exc:  # noqa: BLE001 - nothing restarts a thread that dies: its callers would hang for ever
-            self._complain(f"a fault of this program: {type(exc).__name__}: {exc}")
         return STORE_RETRY
 
     def _complain(self, what: str) -> None:

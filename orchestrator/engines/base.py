@@ -156,7 +156,7 @@ class Engine(ABC):
         return ()
 
     def linger(self) -> None:  # noqa: B027 - most kinds tell of no end by themselves
-        """Wait a moment longer where one end was told of and another is about to be: they share what is done then."""
+        """Take in what woke the thread; where one end was told of, wait a moment for others to share what is done."""
 
     def warm_up(self) -> None:  # noqa: B027 - most kinds have nothing to get ready
         """Get ready for the first start, where the engine is used from now on. What cannot be is tried again then."""
