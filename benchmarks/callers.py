@@ -51,7 +51,7 @@ def waiting_callers(count: int) -> Waiting:
         try:
             for _ in range(count):
                 started.append(_call(here))  # noqa: PERF401 - those that run are to be ended whatever comes
-            _wait_until_taken(here, count)
+            here.wait_for_jobs("QUEUED", count)
             time.sleep(SETTLING)
             before, began = _cpu(started), time.monotonic()
             time.sleep(SECONDS)
@@ -76,11 +76,3 @@ def _call(here: Place) -> subprocess.Popen[bytes]:
 
 def _cpu(started: list[subprocess.Popen[bytes]]) -> float:
     return cpu_seconds(pid for caller in started for pid in tree(caller.pid))
-
-
-def _wait_until_taken(here: Place, count: int, seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while here.query("SELECT count(*) FROM QUEUE WHERE status = 'QUEUED'") != [(count,)]:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"the jobs of {count} callers were not taken in {seconds:g} s")
-        time.sleep(0.2)

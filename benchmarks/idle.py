@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from benchmarks.place import Place, place
+from benchmarks.place import Place, place, wait_until
 from benchmarks.process import MIB, cpu_seconds, named_after, own_memory, resident_memory, wake_ups
 from benchmarks.row import Row
 
@@ -21,8 +21,7 @@ def idle() -> Iterator[Row]:
         subprocess.run(here.command("engine", "drain", "local"), check=True, stdout=subprocess.DEVNULL)
         for number in range(QUEUED):
             here.drop(f"J{number}", "command=true")
-        while here.query("SELECT count(*) FROM QUEUE WHERE status = 'QUEUED'") != [(QUEUED,)]:
-            time.sleep(0.2)
+        here.wait_for_jobs("QUEUED", QUEUED)
         time.sleep(3)
         processes = named_after(here.folder)  # also the runner of commands, which is nobody's child
         before, woken = cpu_seconds(processes), [wake_ups(program.pid) for program in programs]
@@ -54,5 +53,4 @@ def idle() -> Iterator[Row]:
 def _run_one_command(here: Place) -> None:
     """Have all processes there that an installation has which has run a command."""
     here.drop("FIRST", "command=true")
-    while not here.is_green("FIRST"):
-        time.sleep(0.05)
+    wait_until(lambda: here.is_green("FIRST"), "the first command has ended", pause=0.05)

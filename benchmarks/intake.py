@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from benchmarks.place import Place, place
+from benchmarks.place import place
 from benchmarks.row import Row
 from orchestrator.opening import open_queue
 from orchestrator.settings import load_settings
@@ -34,7 +33,8 @@ def intake_rate(files: int) -> float:
         settings = load_settings(here.settings)
         open_queue(settings)
         try:
-            _drop(here, files)
+            for number in range(files):
+                here.drop(f"J{number}", "command=true")
             ignore_lease_breaks()
             taking = Intake(settings, settings.spools["default"], "bench")
             began = time.monotonic()
@@ -45,10 +45,3 @@ def intake_rate(files: int) -> float:
         if taken != files:
             raise SystemExit(f"{taken} of {files} job files were taken")
     return files / took
-
-
-def _drop(here: Place, files: int) -> None:
-    for number in range(files):
-        name = here.spool / f"J{number}"
-        Path(f"{name}.trafficlight").touch()
-        Path(f"{name}.job").write_text("command=true\n")

@@ -6,13 +6,13 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.peers import at_is_served, have, huey, task_spooler
-from benchmarks.place import Place, folder, place
-from benchmarks.row import Row, milliseconds
+from benchmarks.place import Place, folder, place, wait_until
+from benchmarks.row import Row, milliseconds, within
 from benchmarks.simulated import JOB, SimulatedEngine, instant, simulated_engines
 
 SAMPLES = 200
@@ -59,13 +59,8 @@ def drop_to_start() -> Iterator[Row]:
     yield _beside(mine, "huey on SQLite, polling each 10 ms", hueys, missing="is not installed")
     yield _beside(mine, "at", ats, missing="was left out: no atd runs here")
     late = statistics.quantiles(ours, n=100)[98]
-    yield Row(
-        f"drop to start, idle, a command, 99th percentile of {SAMPLES}",
-        milliseconds(late),
-        f"task-spooler {milliseconds(statistics.quantiles(tsps, n=100)[98])}",
-        goal="≤ 10 ms",
-        met=late <= 0.010,
-    )
+    theirs = f"task-spooler {milliseconds(statistics.quantiles(tsps, n=100)[98])}"
+    yield within(f"drop to start, idle, a command, 99th percentile of {SAMPLES}", late, 0.010, theirs)
 
 
 def _beside(
@@ -96,13 +91,8 @@ def drop_to_post() -> Iterator[Row]:
             _when_gone(here, name)
             times.append(instant(engine.executions()[-1]["startTime"]) - began)
             time.sleep(0.02)
-    median = statistics.median(times)
-    yield Row(
-        f"drop to POST /executions at a simulated engine, median of {FEWER}",
-        milliseconds(median),
-        goal="≤ 8 ms",
-        met=median <= 0.008,
-    )
+    what = f"drop to POST /executions at a simulated engine, median of {FEWER}"
+    yield within(what, statistics.median(times), 0.008)
 
 
 def end_to_light() -> Iterator[Row]:
@@ -113,13 +103,8 @@ def end_to_light() -> Iterator[Row]:
             name, stamp = f"J{number}", here.folder / f"stamp{number}"
             here.drop(name, "command=stamp", f"param.file={stamp}")
             commands.append(_when_gone(here, name) - float(stamp.read_text()))
-    median = statistics.median(commands)
-    yield Row(
-        f"end of a command to its light, median of {SAMPLES} (the end of its shell is in it)",
-        milliseconds(median),
-        goal="≤ 2 ms",
-        met=median <= 0.002,
-    )
+    what = f"end of a command to its light, median of {SAMPLES} (the end of its shell is in it)"
+    yield within(what, statistics.median(commands), 0.002)
     late = []
     with simulated_engines(1, 4, 1.0) as [engine], _with_engine(engine) as here:
         for number in range(20):
@@ -169,7 +154,8 @@ def _our_start(here: Place, number: int) -> float:
     """Give the seconds from a drop to its job's start; its light is gone after that."""
     name, stamp = f"J{number}", here.folder / f"stamp{number}.ours"
     seconds = _start(_DROP, stamp, str(here.spool / name))
-    _wait_until(lambda: not any((here.spool / f"{name}{end}").exists() for end in (".job", ".trafficlight")))
+    files = [here.spool / f"{name}{end}" for end in (".job", ".trafficlight")]
+    wait_until(lambda: not any(file.exists() for file in files), f"{name} has ended", pause=0.001)
     return seconds
 
 
@@ -181,18 +167,10 @@ def _start(script: str, stamp: Path, *more: str, environment: dict[str, str] | N
 
 
 def _stamped(stamp: Path) -> float:
-    _wait_until(lambda: stamp.exists() and stamp.read_text().endswith("\n"))
+    wait_until(lambda: stamp.exists() and stamp.read_text().endswith("\n"), f"{stamp} is written", pause=0.001)
     return float(stamp.read_text())
 
 
-def _wait_until(condition: Callable[[], bool], seconds: float = 60, pause: float = 0.001) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"a job that was submitted neither started nor ended in {seconds:g} s")
-        time.sleep(pause)
-
-
 def _when_gone(here: Place, name: str) -> float:
-    _wait_until(lambda: here.is_green(name), pause=0.0002)
+    wait_until(lambda: here.is_green(name), f"{name} has ended", pause=0.0002)
     return time.time()

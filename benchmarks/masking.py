@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.place import Place, place
+from benchmarks.place import place, wait_until
 from benchmarks.process import cpu_seconds, tree
 from benchmarks.row import Row
 from benchmarks.simulated import JOB, SimulatedEngine, simulated_engines
@@ -29,10 +29,11 @@ def masking_throughput() -> Iterator[Row]:
             began = time.monotonic()
             for number in range(JOBS):
                 here.drop(f"M{number}", JOB)
-            while any(name.endswith((".job", ".trafficlight")) for name in os.listdir(here.spool)):
-                if time.monotonic() - began > 180:
-                    raise SystemExit(f"{JOBS} masking jobs have not ended in 180 s")
-                time.sleep(0.05)
+            wait_until(
+                lambda: not any(name.endswith((".job", ".trafficlight")) for name in os.listdir(here.spool)),
+                f"{JOBS} masking jobs have ended",
+                pause=0.05,
+            )
             rate = JOBS / (time.monotonic() - began)
         if sum(len(engine.executions()) for engine in engines) != JOBS:
             raise SystemExit("the engines ran another number of jobs than were dropped")
@@ -74,7 +75,7 @@ def asked_of(count: int, cpus: int) -> Asked:
         with here.running("watch", "schedule") as [_, schedule]:
             for number in range(count * cpus):
                 here.drop(f"M{number}", JOB)
-            _wait_for_running(here, count * cpus)
+            here.wait_for_jobs("RUNNING", count * cpus)
             time.sleep(POLL * 10 + 1)  # younger jobs are looked at more often
             before = [len(_all_requests(engine)) for engine in engines]
             busy, began = cpu_seconds(tree(schedule.pid)), time.monotonic()
@@ -85,14 +86,6 @@ def asked_of(count: int, cpus: int) -> Asked:
     parts = [len(each) / number for each, number in zip(new, polls, strict=True)]
     total = sum(map(len, new))
     return Asked(round(sum(polls) / count), total / sum(polls), max(parts), total / took, busy / took)
-
-
-def _wait_for_running(here: Place, jobs: int, seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while here.query("SELECT count(*) FROM QUEUE WHERE ended_at IS NULL AND status = 'RUNNING'") != [(jobs,)]:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"{jobs} jobs do not run after {seconds:g} s:\n{here.log.read_text()[-2000:]}")
-        time.sleep(0.2)
 
 
 def _all_requests(engine: SimulatedEngine) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.place import ROOT
+from benchmarks.process import text_of
 
 POLL = 0.01  # seconds between two looks of huey's workers and callers; by default they are up to 10 s
 
@@ -31,7 +32,7 @@ def have_huey() -> bool:
 
 def at_is_served() -> bool:
     """Tell whether `at` is installed and its daemon runs."""
-    names = (_read(process / "comm") for process in Path("/proc").glob("[0-9]*"))
+    names = (text_of(process / "comm") for process in Path("/proc").glob("[0-9]*"))
     return have("at") and any(name == "atd\n" for name in names)
 
 
@@ -71,10 +72,3 @@ def huey(folder: Path, workers: int) -> Iterator[Any]:
         jobs.queue.storage.close()
         os.killpg(consumer.pid, signal.SIGKILL)
         consumer.wait()
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError:  # it has ended
-        return ""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -108,6 +108,11 @@ class Place:
             raise SystemExit(f"{name} ended red: {verdict}")
         return False
 
+    def wait_for_jobs(self, status: str, count: int) -> None:
+        """Wait until exactly so many jobs have a status."""
+        counting = "SELECT count(*) FROM QUEUE WHERE status = ?"
+        wait_until(lambda: self.query(counting, status) == [(count,)], f"{count} jobs are {status}")
+
     def query(self, sql: str, *values: object) -> list[tuple[object, ...]]:
         """Ask the database."""
         with contextlib.closing(sqlite3.connect(self.database, timeout=10)) as connection:
@@ -134,6 +139,15 @@ def _end(program: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         program.kill()
         program.wait()
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 180, pause: float = 0.2) -> None:
+    """Wait until a condition holds, looked at each `pause` seconds; `what` was waited for ends the benchmark else."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not in {seconds:g} s: {what}")
+        time.sleep(pause)
 
 
 @contextmanager

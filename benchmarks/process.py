@@ -16,7 +16,7 @@ def tree(pid: int) -> list[int]:
     found = [pid]
     for parent in found:
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += map(int, _read(children).split())
+            found += map(int, text_of(children).split())
     return found
 
 
@@ -26,7 +26,7 @@ def named_after(folder: Path) -> list[int]:
     return [
         int(process.name)
         for process in Path("/proc").glob("[0-9]*")
-        if wanted in os.fsencode(_read(process / "cmdline"))
+        if wanted in os.fsencode(text_of(process / "cmdline"))
     ]
 
 
@@ -34,10 +34,9 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     """Add up the CPU time of living processes and of those children of theirs that have ended, in seconds."""
     total = 0.0
     for pid in pids:
-        total += (
-            sum(int((_read(task).split() or ["0"])[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
-        )
-        fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+        tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+        total += sum(int((text_of(task).split() or ["0"])[0]) for task in tasks) / 1e9
+        fields = text_of(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
         total += (int(fields[13]) + int(fields[14])) * _TICK if fields else 0.0
     return total
 
@@ -49,7 +48,7 @@ def own_memory(pids: Iterable[int]) -> int:
 
 def resident_memory(pids: Iterable[int]) -> int:
     """Add up the bytes that are in memory; what several share counts for each."""
-    return sum(int((_read(Path(f"/proc/{pid}/statm")).split() or ["0", "0"])[1]) for pid in pids) * _PAGE
+    return sum(int((text_of(Path(f"/proc/{pid}/statm")).split() or ["0", "0"])[1]) for pid in pids) * _PAGE
 
 
 def wake_ups(pid: int) -> int:
@@ -58,12 +57,13 @@ def wake_ups(pid: int) -> int:
 
 
 def _kib(file: str, *keys: str) -> int:
-    lines = (line.partition(":") for line in _read(Path(file)).splitlines())
+    lines = (line.partition(":") for line in text_of(Path(file)).splitlines())
     return sum(int(value.split()[0]) for key, _, value in lines if key in keys)
 
 
-def _read(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """Read a file of /proc; empty where its process has ended."""
     try:
         return file.read_text()
-    except OSError:  # it has ended
+    except OSError:
         return ""

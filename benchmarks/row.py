@@ -36,6 +36,11 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.2f} ms"
 
 
+def within(what: str, seconds: float, limit: float, peer: str = "") -> Row:
+    """Give the row of a time whose goal is to be at most `limit`, in seconds too."""
+    return Row(what, milliseconds(seconds), peer, goal=f"≤ {limit * 1000:g} ms", met=seconds <= limit)
+
+
 def table(rows: list[Row]) -> str:
     """Show rows as a table in Markdown."""
     head = ("what", "ours", "beside", "ratio", "goal", "")

@@ -6,6 +6,8 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
+from orchestrator.job import JobRequest, demand_of
+
 EVENTS_EACH = 4  # placed, started, ended, released: what a job of its own leaves
 
 _NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)"
@@ -33,7 +35,7 @@ SELECT {_TIME}, (i - 1) / {EVENTS_EACH} + 1, 'engine1', 'CPU1', 'QUEUED -> SCHED
 """
 
 
-_DEMAND = "\x1f".join(("MASK_CRM", "", "", "", ""))  # as job.demand_of gives it for such a job
+_DEMAND = demand_of(JobRequest(job="MASK_CRM"), "", shell=False)
 
 
 def fill(database: Path, *, ended: int = 0, waiting: int = 0) -> None:

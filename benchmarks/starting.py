@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from benchmarks.place import Place, place
-from benchmarks.row import Row, milliseconds
+from benchmarks.row import Row, milliseconds, within
 
 SAMPLES = 10
 COMMANDS = (("status",), ("submit", "MASK_CRM"), ("--help",))
@@ -24,13 +24,8 @@ def commands() -> Iterator[Row]:
         floor = statistics.median(_cpu_of([sys.executable, "-c", "pass"], here) for _ in range(SAMPLES))
         for arguments in COMMANDS:
             used = statistics.median(_cpu_of(here.command(*arguments), here) for _ in range(SAMPLES))
-            yield Row(
-                f"CPU time of `orchestrator {arguments[0]}`, median of {SAMPLES}",
-                milliseconds(used),
-                f"of a Python that does nothing {milliseconds(floor)}",
-                goal="≤ 150 ms",
-                met=used <= 0.150,
-            )
+            beside = f"of a Python that does nothing {milliseconds(floor)}"
+            yield within(f"CPU time of `orchestrator {arguments[0]}`, median of {SAMPLES}", used, 0.150, beside)
 
 
 def daemons() -> Iterator[Row]:
@@ -39,12 +34,7 @@ def daemons() -> Iterator[Row]:
         here.make_database()
         for program in DAEMONS:
             took = statistics.median(_ready_after(here, program) for _ in range(SAMPLES))
-            yield Row(
-                f"`orchestrator {program}` until it says that it runs, median of {SAMPLES}",
-                milliseconds(took),
-                goal="≤ 500 ms",
-                met=took <= 0.5,
-            )
+            yield within(f"`orchestrator {program}` until it says that it runs, median of {SAMPLES}", took, 0.5)
 
 
 def _cpu_of(command: Sequence[str], here: Place) -> float:
