@@ -8,14 +8,12 @@ See docs/decisions/0004-command-supervision.md.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import logging
 import os
 import pwd
 import signal
-import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from urllib.parse import quote
 
 from orchestrator.clock import seconds_since
 from orchestrator.engines.base import Ended, Engine, Knows, Lookup, Running
+from orchestrator.engines.command_record import Attempt, last_of, lock, open_record, read_attempt
 from orchestrator.engines.command_runner import Command, Runner, is_readable
 from orchestrator.errors import EngineDown, JobRefused, StartRefused
 from orchestrator.job import Job
@@ -48,17 +47,6 @@ class _Process:
 
     identity: ProcessIdentity
     fd: int
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """What the file of a CPU tells of the attempt that was started there last."""
-
-    execution: str
-    runs: bool  # a runner has it, or is about to have it: the file is locked
-    has_run: bool
-    process: ProcessIdentity | None
-    exit_status: int | None
 
 
 class CommandEngine(Engine):
@@ -154,13 +142,13 @@ class CommandEngine(Engine):
     def _begin(self, job: Job, execution: str) -> FileIO:
         """Open and lock the file of a job's CPU, for a new attempt. Raises OSError."""
         path = self._cpu_file(job)
-        record = _open_record(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-        if record is None or not _lock(record, fcntl.LOCK_EX):
+        record = open_record(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        if record is None or not lock(record, fcntl.LOCK_EX):
             # An attempt runs there, whose row of ENGINES was deleted and made again; or a command put something there.
             if record is not None:
                 record.close()
             record = FileIO(f"{path}~{execution}", "x+")
-            _lock(record, fcntl.LOCK_EX)
+            lock(record, fcntl.LOCK_EX)
         if os.fstat(record.fileno()).st_size > MAX_RECORD:
             record.truncate(0)
         record.write(f"attempt {execution}\n".encode())
@@ -257,7 +245,7 @@ class CommandEngine(Engine):
             status=JobStatus.FAILED, reason=f"exit status {status}{signalled}", exit_status=status, detail=output
         )
 
-    def _settled_attempt(self, job: Job, execution: str) -> _Attempt | None:
+    def _settled_attempt(self, job: Job, execution: str) -> Attempt | None:
         """Read what is known of an attempt; between a command's end and its record there may be a moment."""
         adopted = self._adopted.get(execution)
         attempt = self._attempt(job, execution)
@@ -267,17 +255,17 @@ class CommandEngine(Engine):
             attempt = self._attempt(job, execution)
         return attempt
 
-    def _attempt(self, job: Job, execution: str) -> _Attempt | None:
+    def _attempt(self, job: Job, execution: str) -> Attempt | None:
         """Read what is known of an attempt; None where nothing is. Raises EngineDown."""
         path = self._cpu_file(job)
         for each in (f"{path}~{execution}", path):
             try:
-                record = _open_record(each, os.O_RDONLY)
+                record = open_record(each, os.O_RDONLY)
                 if record is None:
                     continue
                 with record:
-                    runs = not _lock(record, fcntl.LOCK_SH)  # before it is read: else it could end between the two
-                    attempt = _read_attempt(_last_of(record), runs=runs)
+                    runs = not lock(record, fcntl.LOCK_SH)  # before it is read: else it could end between the two
+                    attempt = read_attempt(last_of(record), runs=runs)
             except OSError as exc:
                 raise EngineDown(f"{each}: {exc.strerror}") from exc
             if attempt.execution == execution:
@@ -287,7 +275,7 @@ class CommandEngine(Engine):
     def _cpu_file(self, job: Job) -> str:
         return f"{self._states}/{_file_of_cpu(job)}"
 
-    def _adopt(self, execution: str, attempt: _Attempt) -> None:
+    def _adopt(self, execution: str, attempt: Attempt) -> None:
         """Watch the process of a command that an earlier daemon started."""
         process = attempt.process
         if process is None or execution in self._adopted:
@@ -306,7 +294,7 @@ class CommandEngine(Engine):
             patient = seconds_since(job.ending_tick or "", job.submitted_at) < PATIENCE
             _kill_session(attempt.process, _owner(job), signal.SIGTERM if patient else signal.SIGKILL)
 
-    def _kill_left(self, job: Job, attempt: _Attempt) -> None:
+    def _kill_left(self, job: Job, attempt: Attempt) -> None:
         """Kill what is left of a command whose runner has died; it may have died before it told the process."""
         owner = _owner(job)
         if attempt.process is not None:
@@ -386,48 +374,6 @@ def _file_of_cpu(job: Job) -> str:
 
 def _execution(job: Job) -> str:
     return job.execution or f"{job.id}.{job.attempts}"
-
-
-def _open_record(path: str, flags: int) -> FileIO | None:
-    """Open the file of a CPU; None where it is not there, or is none: a command of our own user can put anything there.
-
-    Raises OSError.
-    """
-    try:
-        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        if exc.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            return None
-        raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        return None
-    return FileIO(fd, "r+" if flags & os.O_RDWR else "r")
-
-
-def _last_of(record: FileIO) -> str:
-    """Read what the file of a CPU tells of its last attempt."""
-    tail = os.pread(record.fileno(), 4096, max(0, os.fstat(record.fileno()).st_size - 4096)).decode("ascii", "replace")
-    return tail[tail.rfind("\nattempt ") + 1 :]
-
-
-def _lock(record: FileIO, kind: int) -> bool:
-    """Lock the file of a CPU; False where another process holds a lock on it."""
-    try:
-        fcntl.flock(record, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _read_attempt(text: str, *, runs: bool) -> _Attempt:
-    """Read the file of a CPU. A line without its end was never finished, and one that makes no sense tells nothing."""
-    told = dict(line.partition(" ")[::2] for line in text.split("\n")[:-1])
-    process, status = None, told.get("exit", "")
-    with contextlib.suppress(ValueError):
-        process = ProcessIdentity.parse(told.get("process", ""))
-    exit_status = int(status) if status.isdigit() and len(status) <= 3 else None
-    return _Attempt(told.get("attempt", ""), runs, "ran" in told, process, exit_status)
 
 
 def _kill_session(leader: ProcessIdentity, owner: int, number: signal.Signals) -> None:
